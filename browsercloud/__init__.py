@@ -1,0 +1,1 @@
+"""Isolated Chromium sessions for agents, asyncio scripts and notebooks."""

@@ -1,0 +1,1 @@
+"""What can be done over a CDP endpoint, wherever the browser is."""

@@ -1,0 +1,1 @@
+"""The SDK: one file per noun."""

@@ -1,0 +1,66 @@
+"""What the server asks of whatever runs browsers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Protocol
+
+from attrs import field, frozen
+
+from browsercloud.models import BrowserExit, SessionOptions
+
+
+@frozen(kw_only=True, eq=False)
+class BrowserHandle:
+    """A running browser, as its engine returns it. Used by one session, once."""
+
+    session_id: str
+    endpoint: str = field(repr=False)
+    """`ws://…`: CDP at browser level, reachable from the server. Whoever has it has the browser."""
+
+    user_agent: str
+    exited: asyncio.Future[BrowserExit] = field(repr=False)
+    """Done when the main process is gone, whoever ended it. Never cancelled, never an error."""
+
+
+class Engine(Protocol):
+    """Runs one browser for each session. All methods are called on the server's event loop.
+
+    An engine owns what it starts: after `stop` has returned, or after `start` has raised anything
+    (its own cancellation included), nothing of that browser is left: no process, no folder.
+    """
+
+    async def open(self) -> None:
+        """Make ready: find the browsers, sweep what a killed predecessor left.
+
+        Raises `BrowserNotFound` when it could not run a single session.
+        """
+
+    async def close(self) -> None:
+        """Stop every browser that still runs and let go of everything. Safe to call twice."""
+
+    async def start(self, session_id: str, options: SessionOptions) -> BrowserHandle:
+        """Start a browser and return it when its CDP endpoint answers and has one page.
+
+        Raises `LaunchFailed` with what the browser said last, or `BrowserNotFound`; bounded in time
+        by the engine. A cancelled start cleans up before the cancellation is raised.
+        """
+
+    async def stop(self, handle: BrowserHandle, *, grace: float) -> None:
+        """End the browser and everything it started, then remove its folders.
+
+        *grace* is how many seconds it may take to leave by itself; 0 kills at once. Returns when
+        the whole process group is gone. Safe to call twice, and for a browser that is already dead.
+        Raises `OSError` when something is left over all the same, and says what.
+        """
+
+    async def poll(self, handle: BrowserHandle) -> BrowserExit | None:
+        """`None` while the browser's main process runs, else how it ended.
+
+        Looks at the process itself and not at `handle.exited`, so it also finds a death that was
+        not reported. A handle of another engine, or of one that `close` has ended, counts as ended.
+        """
+
+    def running(self) -> Mapping[str, BrowserHandle]:
+        """Every started browser that `stop` has not finished with, by session id."""

@@ -1,0 +1,311 @@
+"""The facts that client and server share: frozen, without behaviour.
+
+Durations are seconds (`Seconds`, milliseconds on the wire), sizes are bytes, times are aware
+`datetime` objects in UTC (RFC 3339 `Z` on the wire). Fields whose value opens something (URLs that
+carry a token) are left out of every `repr`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NewType
+
+from attrs import field, frozen
+
+Seconds = NewType("Seconds", float)
+"""A duration. Float seconds in Python, integer milliseconds on the wire."""
+
+DEFAULT_TIMEOUT = Seconds(300)
+MAX_TIMEOUT = Seconds(24 * 60 * 60)
+MAX_METADATA_KEYS = 50
+MAX_LABEL_LENGTH = 1_000
+MIN_SIDE, MAX_SIDE = 100, 8_192
+
+LATER_OPTIONS: Mapping[str, str] = {
+    "adapter": "adapter",
+    "inactivityTimeout": "inactivity_timeout",
+    "idleTimeout": "idle_timeout",
+    "keepAlive": "keep_alive",
+    "deviceConfig": "device",
+    "locale": "locale",
+    "timezone": "timezone",
+    "geoLocation": "geo_location",
+    "proxyUrl": "proxy",
+    "proxy": "proxy",
+    "useProxy": "proxy",
+    "blockAds": "block_ads",
+    "optimizeBandwidth": "optimize_bandwidth",
+    "stealthConfig": "stealth",
+    "sessionContext": "session_context",
+    "profileId": "profile_id",
+    "persistProfile": "persist_profile",
+    "extensionIds": "extension_ids",
+    "tunnel": "tunnel",
+    "tunnelName": "tunnel_name",
+    "region": "region",
+    "solveCaptcha": "solve_captcha",
+    "credentials": "credentials",
+    "namespace": "namespace",
+    "lambdatestOptions": "lambdatest_options",
+    "customWebSocketUrl": "custom_websocket_url",
+    "debugConfig": "debug",
+    "record": "record",
+}
+"""Options that the contract names and this version does not offer: wire name to Python name.
+
+Each is refused by name, never ignored.
+"""
+
+
+class SessionStatus(StrEnum):
+    """Where a session is: `queued → starting → live → releasing → released | failed`."""
+
+    QUEUED = "queued"
+    STARTING = "starting"
+    LIVE = "live"
+    RELEASING = "releasing"
+    RELEASED = "released"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing can happen to the session any more."""
+        return self in (SessionStatus.RELEASED, SessionStatus.FAILED)
+
+
+class ReleaseReason(StrEnum):
+    """Why a session ended."""
+
+    USER_REQUESTED = "user_requested"
+    TIMEOUT = "timeout"
+    LEASE_LOST = "lease_lost"
+    STARTUP_FAILED = "startup_failed"
+    BROWSER_CLOSED = "browser_closed"
+    BROWSER_CRASHED = "browser_crashed"
+    SHUTDOWN = "shutdown"
+
+
+class Browser(StrEnum):
+    """Which browser a session runs."""
+
+    CHROMIUM = "chromium"
+    HEADLESS_SHELL = "headless-shell"
+
+
+class FieldError(ValueError):
+    """A field's value is out of its range, or does not go with another's."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+def _in_range(low: float, high: float, unit: str) -> Any:
+    def check(_: object, attribute: Any, value: float) -> None:
+        # NaN compares false with everything, so the test asks for "inside", never for "outside".
+        if not low <= value <= high:
+            raise FieldError(
+                attribute.name, f"must be between {low:g} and {high:g} {unit}, not {value:g}"
+            )
+
+    return check
+
+
+def _timeout(_: object, attribute: Any, value: float) -> None:
+    if not value > 0:
+        raise FieldError(
+            attribute.name, "must be more than 0: a session has to end; leave it out for 300 s"
+        )
+    if value > MAX_TIMEOUT:
+        raise FieldError(
+            attribute.name,
+            f"must be at most {MAX_TIMEOUT:g} seconds (24 h), not {value:g}: "
+            "seconds in Python, milliseconds on the wire",
+        )
+
+
+def _plain_header(_: object, attribute: Any, value: str | None) -> None:
+    if value is not None and (not value.strip() or re.search(r"[^\x20-\x7e]", value)):
+        raise FieldError(
+            attribute.name, "must be printable ASCII and not empty, as it is sent as a header"
+        )
+
+
+def _metadata(_: object, attribute: Any, value: Mapping[str, str]) -> None:
+    if len(value) > MAX_METADATA_KEYS:
+        raise FieldError(attribute.name, f"at most {MAX_METADATA_KEYS} keys, not {len(value)}")
+    for key, text in value.items():
+        if max(len(key), len(text)) > MAX_LABEL_LENGTH:
+            raise FieldError(attribute.name, f"at most {MAX_LABEL_LENGTH} characters each")
+
+
+def _label(_: object, attribute: Any, value: str | None) -> None:
+    if value is not None and len(value) > MAX_LABEL_LENGTH:
+        raise FieldError(attribute.name, f"at most {MAX_LABEL_LENGTH} characters")
+
+
+@frozen
+class Dimensions:
+    """Width and height in CSS pixels."""
+
+    width: int = field(validator=_in_range(MIN_SIDE, MAX_SIDE, "pixels"))
+    height: int = field(validator=_in_range(MIN_SIDE, MAX_SIDE, "pixels"))
+
+
+@frozen(kw_only=True)
+class SessionOptions:
+    """What a session should be like. Every field has a default; units and ranges are checked.
+
+    `FieldError` is raised by a value outside its range; the reader of requests turns it into
+    `InvalidRequest` with the path of the field.
+    """
+
+    timeout: Seconds = field(default=DEFAULT_TIMEOUT, validator=_timeout)
+    """Whole life in seconds, counted from *live*; more than 0, at most 24 h."""
+
+    browser: Browser = Browser.CHROMIUM
+    """`headless-shell` takes half the memory and can show no window."""
+
+    dimensions: Dimensions = Dimensions(1280, 720)
+    """Size of the viewport; the window is as much larger as its own frame."""
+
+    headless: bool = True
+    """`False` shows a window and needs a display on the browser's machine."""
+
+    user_agent: str | None = field(default=None, validator=_plain_header)
+    """Replaces Chromium's own, client hints included."""
+
+    name: str | None = field(default=None, validator=_label)
+    build: str | None = field(default=None, validator=_label)
+    metadata: Mapping[str, str] = field(factory=dict, validator=_metadata)
+    """Labels; at most 50 keys."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what cannot go together."""
+        if self.browser is Browser.HEADLESS_SHELL and not self.headless:
+            raise FieldError("headless", "the headless shell has no window; use browser 'chromium'")
+
+
+@frozen(kw_only=True)
+class CreateRequest:
+    """The body of create: the client's choice of id, its lease, and the options."""
+
+    session_id: str
+    lease_id: str | None = None
+    options: SessionOptions = SessionOptions()
+    given: Mapping[str, Any] = field(factory=dict, eq=False)
+    """The options as the caller wrote them, in wire form."""
+
+
+@frozen(kw_only=True)
+class BrowserExit:
+    """How a browser's main process ended, and what it said last."""
+
+    exit_code: int | None = None
+    signal: str | None = None
+    """The signal's name (`SIGKILL`), when one ended it."""
+
+    stderr: tuple[str, ...] = ()
+    """The last lines of its standard error, oldest first."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether it left of its own accord, as after `Browser.close`."""
+        return self.exit_code == 0
+
+
+@frozen(kw_only=True)
+class SessionFailure:
+    """What went wrong with a session: a code for programs, a sentence for people, the evidence."""
+
+    code: str
+    message: str
+    exit_code: int | None = None
+    signal: str | None = None
+    stderr: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class Session:
+    """One session's record, as the server keeps and returns it."""
+
+    id: str
+    status: SessionStatus
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    expires_at: datetime | None = None
+    """When `timeout` ends it; `None` before it is live."""
+
+    timeout: Seconds = DEFAULT_TIMEOUT
+    duration: Seconds = Seconds(0)
+    """Time since it went live, up to now or to its end."""
+
+    release_reason: ReleaseReason | None = None
+    error: SessionFailure | None = None
+    websocket_url: str = field(default="", repr=False)
+    """CDP, browser level. Carries the session's token, as the next two do."""
+
+    debug_url: str = field(default="", repr=False)
+    session_viewer_url: str = field(default="", repr=False)
+    browser: Browser = Browser.CHROMIUM
+    dimensions: Dimensions = Dimensions(1280, 720)
+    user_agent: str | None = None
+    headless: bool = True
+    name: str | None = None
+    build: str | None = None
+    metadata: Mapping[str, str] = field(factory=dict)
+    config: Mapping[str, Any] = field(factory=dict, repr=False)
+    """The options as they were given."""
+
+
+@frozen(kw_only=True)
+class SessionList:
+    """One page of sessions, newest first."""
+
+    sessions: tuple[Session, ...]
+    next_cursor: str | None = None
+    """Pass it as `cursor_id` for the next page; `None` after the last one."""
+
+    total_count: int = 0
+
+
+@frozen(kw_only=True)
+class LivePage:
+    """An open tab of a live session."""
+
+    id: str
+    """The CDP target id."""
+
+    url: str
+    title: str
+    favicon: str | None = None
+    session_viewer_url: str = field(default="", repr=False)
+    session_viewer_fullscreen_url: str = field(default="", repr=False)
+
+
+@frozen(kw_only=True)
+class LiveDetails:
+    """What is open in a session right now."""
+
+    pages: tuple[LivePage, ...]
+    ws_url: str = field(default="", repr=False)
+    session_viewer_url: str = field(default="", repr=False)
+    session_viewer_fullscreen_url: str = field(default="", repr=False)
+
+
+@frozen(kw_only=True)
+class Released:
+    """The answer to a release."""
+
+    success: bool
+    message: str
+    release_reason: ReleaseReason | None = None
+    """Why the session ended: not `user_requested` when something else ended it first."""
+
+    already_ended: bool = False
+    """Whether it had ended before this call."""

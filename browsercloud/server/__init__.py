@@ -1,0 +1,1 @@
+"""The cloud's front: HTTP and WebSocket."""

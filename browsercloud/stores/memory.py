@@ -1,0 +1,78 @@
+"""Records kept in this process: for the embedded cloud, and for tests."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from browsercloud.models import Session
+from browsercloud.stores.base import Query, SessionRow
+
+MAX_ENDED = 10_000
+MAX_TOMBSTONES = 10_000
+
+
+class MemoryStore:
+    """A `Store` in a dict. Keeps the latest 10 000 ended sessions and as many tombstones."""
+
+    def __init__(self, *, max_ended: int = MAX_ENDED) -> None:
+        self._rows: dict[str, SessionRow] = {}  # in the order of creation
+        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._tombstones: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._max_ended = max_ended
+
+    async def open(self) -> None:
+        """Nothing to do: it is ready when made."""
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    async def put(self, row: SessionRow) -> None:
+        """Insert or replace; the oldest ended row goes when there are too many."""
+        self._rows[row.session.id] = row
+        if row.session.status.ended:
+            self._ended[row.session.id] = None
+            if len(self._ended) > self._max_ended:
+                oldest, _ = self._ended.popitem(last=False)
+                del self._rows[oldest]
+
+    async def get(self, session_id: str) -> SessionRow | None:
+        """The row, or `None`."""
+        return self._rows.get(session_id)
+
+    async def list(self, query: Query) -> tuple[Sequence[SessionRow], int]:
+        """One page, newest first, and the count of all matches."""
+        rows = [row for row in reversed(self._rows.values()) if _matches(row, query)]
+        start = 0
+        if query.cursor_id is not None:
+            # The cursor need not match the filter: it may have ended since the last page.
+            mine = (row for row in reversed(self._rows.values()) if row.project == query.project)
+            ids = [row.session.id for row in mine]
+            if query.cursor_id not in ids:
+                raise KeyError(query.cursor_id)
+            passed = set(ids[: ids.index(query.cursor_id) + 1])
+            start = sum(1 for row in rows if row.session.id in passed)
+        return rows[start : start + query.limit], len(rows)
+
+    async def unended(self) -> Sequence[SessionRow]:
+        """Rows not ended, oldest first."""
+        return [row for row in self._rows.values() if not row.session.status.ended]
+
+    async def bury(self, project: str, session_id: str) -> None:
+        """Remember the id; the oldest tombstone goes when there are too many."""
+        self._tombstones[project, session_id] = None
+        if len(self._tombstones) > MAX_TOMBSTONES:
+            self._tombstones.popitem(last=False)
+
+    async def buried(self, project: str, session_id: str) -> bool:
+        """Whether it was buried."""
+        return (project, session_id) in self._tombstones
+
+
+def _matches(row: SessionRow, query: Query) -> bool:
+    session: Session = row.session
+    return (
+        row.project == query.project
+        and (query.status is None or session.status is query.status)
+        and all(session.metadata.get(key) == value for key, value in query.metadata.items())
+    )

@@ -1,0 +1,262 @@
+"""The one converter between models and JSON: strict with requests, lenient with replies.
+
+camelCase outside, snake_case inside; `Seconds` are integer milliseconds outside; times are RFC 3339
+with `Z`. A request with an unknown field, a wrong type or a value out of range is refused with the
+path of every such field (`InvalidRequest.details`); an unknown field of a reply is skipped, so that
+an older client can talk to a newer server.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, TypeVar
+
+import attrs
+from cattrs import (
+    AttributeValidationNote,
+    BaseValidationError,
+    ClassValidationError,
+    Converter,
+    ForbiddenExtraKeysError,
+    IterableValidationNote,
+)
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+
+from browsercloud.errors import InvalidRequest
+from browsercloud.models import (
+    LATER_OPTIONS,
+    Browser,
+    CreateRequest,
+    FieldError,
+    ReleaseReason,
+    Seconds,
+    SessionOptions,
+    SessionStatus,
+)
+
+T = TypeVar("T")
+
+
+def camel(name: str) -> str:
+    """`websocket_url` → `websocketUrl`."""
+    head, *rest = name.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+def _plain(kind: type, words: str) -> Any:
+    def structure(value: Any, _: Any) -> Any:
+        # bool is an int to Python and never one to a person.
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"must be {words}, not {_shown(value)}")
+        return value
+
+    return structure
+
+
+def _shown(value: Any) -> str:
+    """A value for an error message: short, and a container only by its kind."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f"the text {value[:40]!r}"
+        case int() | float():
+            return f"the number {value}"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return "an object"
+
+
+def _milliseconds(value: Any, _: Any) -> Seconds:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or (isinstance(value, float) and not value.is_integer()):
+        raise TypeError(f"must be a whole number of milliseconds, not {_shown(value)}")
+    if abs(value) > 2**53:
+        raise ValueError("is too large a number of milliseconds")
+    return Seconds(value / 1000)
+
+
+def _enum(value: Any, kind: type[Enum]) -> Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        names = ", ".join(str(member.value) for member in kind)
+        raise ValueError(f"must be one of {names}, not {_shown(value)}") from None
+
+
+def _time(value: Any, _: Any) -> datetime:
+    if not isinstance(value, str):
+        raise TypeError(f"must be a time such as 2030-01-31T12:00:00Z, not {_shown(value)}")
+    return datetime.fromisoformat(value)
+
+
+def _build(*, strict: bool) -> Converter:
+    converter = Converter(forbid_extra_keys=strict, detailed_validation=True)
+    converter.register_structure_hook(str, _plain(str, "a text"))
+    converter.register_structure_hook(bool, _plain(bool, "true or false"))
+    converter.register_structure_hook(int, _plain(int, "a whole number"))
+    # One by one: the hook for `str` serves its subclasses too, and so every StrEnum.
+    for kind in (SessionStatus, ReleaseReason, Browser):
+        converter.register_structure_hook(kind, _enum)
+        converter.register_unstructure_hook(kind, str)
+    converter.register_structure_hook(Seconds, _milliseconds)
+    converter.register_unstructure_hook(Seconds, lambda value: round(value * 1000))
+    converter.register_structure_hook(datetime, _time)
+    converter.register_unstructure_hook(
+        datetime,
+        lambda t: t.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    )
+
+    def names(kind: Any) -> dict[str, Any]:
+        return {a.name: override(rename=camel(a.name)) for a in attrs.fields(kind)}
+
+    def structure_labels(value: Any, _: Any) -> dict[str, str]:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"must be an object of texts, not {_shown(value)}")
+        for name, text in value.items():
+            if not isinstance(text, str):
+                raise TypeError(f"{name!r} must be a text, not {_shown(text)}")
+        return dict(value)
+
+    converter.register_structure_hook_func(lambda kind: kind == Mapping[str, str], structure_labels)
+
+    def structure(kind: Any) -> Any:
+        inner = make_dict_structure_fn(
+            kind, converter, _cattrs_forbid_extra_keys=strict, **names(kind)
+        )
+
+        def checked(value: Any, _: Any) -> Any:
+            if not isinstance(value, Mapping):
+                raise TypeError(f"must be an object, not {_shown(value)}")
+            return inner(value, kind)
+
+        return checked
+
+    def unstructure(kind: Any) -> Any:
+        return make_dict_unstructure_fn(kind, converter, **names(kind))
+
+    converter.register_structure_hook_factory(attrs.has, structure)
+    converter.register_unstructure_hook_factory(attrs.has, unstructure)
+    return converter
+
+
+_strict = _build(strict=True)
+_lenient = _build(strict=False)
+
+
+def dump(value: Any) -> Any:
+    """A model as JSON-ready values."""
+    return _lenient.unstructure(value)
+
+
+def load(value: Any, kind: type[T]) -> T:
+    """A reply as a model; unknown fields are skipped.
+
+    Raises `ValueError` when it cannot be read at all.
+    """
+    try:
+        return _lenient.structure(value, kind)
+    except BaseValidationError as error:
+        raise ValueError(_sentence(list(problems(error)))) from error
+    except (TypeError, KeyError) as error:
+        raise ValueError(str(error)) from error
+
+
+def read(value: Any, kind: type[T]) -> T:
+    """A request's body as a model; anything out of order is `InvalidRequest` with all paths."""
+    try:
+        return _strict.structure(value, kind)
+    except BaseValidationError as error:
+        raise invalid(list(problems(error))) from error
+    except (TypeError, ValueError) as error:
+        raise invalid([("", str(error))]) from error
+
+
+def invalid(found: list[tuple[str, str]]) -> InvalidRequest:
+    """The error for a list of (path, reason)."""
+    return InvalidRequest(
+        _sentence(found), details=[{"path": path, "reason": reason} for path, reason in found]
+    )
+
+
+def _sentence(found: list[tuple[str, str]]) -> str:
+    return "; ".join(f"{path}: {reason}" if path else reason for path, reason in found)
+
+
+def problems(error: BaseException, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every leaf of a cattrs error as (path, reason), paths as the wire spells them."""
+    match error:
+        case BaseValidationError():
+            for inner in error.exceptions:
+                yield from problems(inner, path + _step(inner))
+        case ForbiddenExtraKeysError():
+            for name in sorted(error.extra_fields):
+                yield f"{path}.{name}".lstrip("."), "unknown field"
+        case KeyError():
+            yield path.lstrip("."), "required"
+        case FieldError():
+            yield f"{path}.{camel(error.field)}".lstrip("."), error.reason
+        case _:
+            yield path.lstrip("."), str(error)
+
+
+def _step(error: BaseException) -> str:
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, AttributeValidationNote):
+            return f".{camel(note.name)}"
+        if isinstance(note, IterableValidationNote):
+            return f"[{note.index!r}]"
+    return ""
+
+
+def read_session_id(value: Any) -> str:
+    """A UUID in any of its spellings, as its canonical text. Raises `ValueError`."""
+    if not isinstance(value, str) or len(value) > 64:
+        raise ValueError(f"must be a UUID, not {_shown(value)}")
+    try:
+        return str(uuid.UUID(value))
+    except ValueError:
+        raise ValueError(f"must be a UUID, not {_shown(value)}") from None
+
+
+def read_create(body: Any) -> CreateRequest:
+    """The body of create. A missing `sessionId` is chosen here.
+
+    Raises `InvalidRequest` with every path that is wrong; an option that this version does not
+    offer is refused by its name.
+    """
+    if not isinstance(body, Mapping):
+        raise invalid([("", f"the body must be an object, not {_shown(body)}")])
+    fields = {name: value for name, value in body.items() if value is not None}
+    found: list[tuple[str, str]] = []
+    ids: dict[str, str | None] = {"sessionId": None, "leaseId": None}
+    for name in ids:
+        try:
+            value = fields.pop(name, None)
+            ids[name] = None if value is None else read_session_id(value)
+        except ValueError as error:
+            found.append((name, str(error)))
+    for name in sorted(LATER_OPTIONS.keys() & fields.keys()):
+        del fields[name]
+        found.append((name, "this server does not offer this option"))
+    options = SessionOptions()
+    try:
+        options = _strict.structure(fields, SessionOptions)
+    except ClassValidationError as error:
+        found.extend(problems(error))
+    except ValueError as error:
+        found.extend(problems(error))
+    if found:
+        raise invalid(found)
+    return CreateRequest(
+        session_id=ids["sessionId"] or str(uuid.uuid4()),
+        lease_id=ids["leaseId"],
+        options=options,
+        given=fields,
+    )
