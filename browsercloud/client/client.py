@@ -34,8 +34,8 @@ class BrowserCloud:
                 await session.page.goto("https://example.com")
 
     With *url*, or `BROWSERCLOUD_URL` in the environment, it talks to `browsercloud serve` there,
-    with *api_key* or `BROWSERCLOUD_API_KEY`. With neither it runs the same server inside this process, on
-    loopback, with the Chromium of this machine (*chromium*, *headless_shell*, or where
+    with *api_key* or `BROWSERCLOUD_API_KEY`. With neither it runs the same server inside this
+    process, on loopback, with the Chromium of this machine (*chromium*, *headless_shell*, or where
     `browsercloud doctor` finds them). An argument outranks the environment.
 
     Times are in seconds: *request_timeout* 30 for one call, *create_timeout* 120 for a create with

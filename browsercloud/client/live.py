@@ -48,7 +48,7 @@ class Owner(Protocol):
     lease: Lease
 
     def adopt(self, live: LiveSession) -> None:
-        """Release *live* when the client is closed, at the latest. `UsageError` if it is not open."""
+        """Release *live* when the client is closed; `UsageError` if it is not open."""
 
     def disown(self, live: LiveSession) -> None:
         """It has been released."""
