@@ -1,6 +1,6 @@
 """The real server inside this process, on a thread and an event loop of its own.
 
-Of its own, so that a user's blocked loop delays no timeout and no clean-up, and so that nothing that
+Of its own, so that a blocked loop of the user delays no timeout and no clean-up, and nothing that
 happens to the user's loop can take the server with it.
 """
 
