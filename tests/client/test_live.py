@@ -67,7 +67,7 @@ async def test_dimensions_are_the_viewport(client: BrowserCloud) -> None:
 
 
 async def test_user_agent_with_client_hints(client: BrowserCloud, site: Site) -> None:
-    """The agent is the one asked for, in requests and in scripts, and the hints do not contradict."""
+    """The agent is the one asked for, in requests and scripts, and the hints agree with it."""
     agent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/120.0.0.0 Safari/537.36"
     async with client.session(user_agent=agent) as session:
         await session.page.goto(site.url)
@@ -310,7 +310,7 @@ async def test_blocked_loop_loses_nothing(root: object) -> None:
     try:
         async with BrowserCloud(server.url, api_key=server.api_key) as client:
             async with client.session(browser="headless-shell") as session:
-                time.sleep(1.5)  # noqa: ASYNC251 — the point of the test
+                time.sleep(1.5)  # the point of the test
                 assert await session.page.evaluate("1 + 1") == 2
     finally:
         await server.stop()

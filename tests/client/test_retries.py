@@ -24,6 +24,7 @@ class Answers:
         self.calls = 0
 
     async def __call__(self) -> str:
+        """Fail, or answer."""
         self.calls += 1
         if self.errors:
             raise self.errors.pop(0)
