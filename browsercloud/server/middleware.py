@@ -1,6 +1,6 @@
 """What happens around every request: its id, its line in the log, and its errors.
 
-`errors` is the one place where an exception becomes a response; `client/transport.py` reads it back.
+`errors` is the one place where an exception becomes a response; `client/transport.py` reads that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from aiohttp.typedefs import Handler
 
 from browsercloud.cdp.connection import CdpError
 from browsercloud.errors import (
-    BrowserCloudError,
     BrowserNotFound,
     ConnectionFailed,
     ServiceError,
@@ -75,7 +74,14 @@ async def stamp(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def error_response(request: web.Request, error: Exception) -> web.Response:
-    """The response for *error*. What nobody foresaw is logged here, and hidden."""
+    """*error* as JSON."""
+    status, problem, headers = describe(request, error)
+    body = {"error": problem, "message": problem["message"]}
+    return web.json_response(body, status=status, headers=headers)
+
+
+def describe(request: web.Request, error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Status, body and headers for *error*. What nobody foresaw is logged here, and hidden."""
     headers: dict[str, str] = {}
     more: dict[str, Any] = {}
     match error:
@@ -99,12 +105,12 @@ def error_response(request: web.Request, error: Exception) -> web.Response:
             log.warning("%s %s: %r", request.method, request.rel_url.raw_path, error)
             status, code = 502, "browser_unresponsive"
             message = "the session's browser did not answer; try again, or release the session"
-        case BrowserCloudError() | Exception():
+        case _:
             log.error("%s %s failed", request.method, request.rel_url.raw_path, exc_info=error)
             status, code = 500, "internal"
             message = "something went wrong inside the server; its log says more"
     body = {"code": code, "message": message, "requestId": request[REQUEST_ID], **more}
-    return web.json_response({"error": body, "message": message}, status=status, headers=headers)
+    return status, body, headers
 
 
 def _of_aiohttp(request: web.Request, error: web.HTTPException) -> tuple[int, str, str]:

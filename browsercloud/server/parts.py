@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Collection, Mapping
 from typing import Any, NoReturn
 
 from aiohttp import ClientSession, web
-from attrs import field, frozen
+from attrs import define, field
 
-from browsercloud.errors import SessionEnded
+from browsercloud.errors import ServiceError, SessionEnded
 from browsercloud.models import Session, SessionStatus
 from browsercloud.server.sessions import ActiveSession, Sessions, not_found
-from browsercloud.server.trust import Caller, Trust
+from browsercloud.server.trust import Caller, Trust, is_upgrade
 from browsercloud.stores.base import Store
 from browsercloud.wire import invalid, read_session_id
+
+STARTING_PATIENCE = 60.0
+"""How long a socket waits for its session to become live, in seconds."""
 
 _UTF8 = ("utf-8", "utf8")
 
 
-@frozen
+@define(eq=False)
 class Parts:
     """The server's collaborators, as handlers see them."""
 
     sessions: Sessions
     store: Store
     trust: Trust
-    http: ClientSession = field(repr=False)
-    """For the browsers' endpoints."""
+    http: ClientSession = field(init=False, repr=False)
+    """For the browsers' endpoints; there while the application runs."""
+
+    sockets: set[web.WebSocketResponse] = field(factory=set, repr=False)
+    """Sockets that end with the server, not with a session."""
 
 
 PARTS: web.AppKey[Parts] = web.AppKey("parts", Parts)
@@ -72,7 +79,7 @@ async def record(request: web.Request, wanted: str) -> Session:
         raise not_found(wanted)
     session = await here.sessions.get(row.project, wanted)
     if session.status.ended or session.status is SessionStatus.RELEASING:
-        raise_ended(session)
+        raise over(session)
     return session
 
 
@@ -84,17 +91,47 @@ async def active(request: web.Request, wanted: str) -> ActiveSession:
     found = parts(request).sessions.live(wanted)
     if found is not None and request[CALLER].project in (None, found.project):
         return found
-    raise_ended(await record(request, wanted))
+    raise over(await record(request, wanted))
 
 
-def raise_ended(session: Session) -> NoReturn:
-    """Say that the session is over, and why."""
-    reason = session.release_reason or session.status
-    raise SessionEnded(
-        f"session {session.id} has ended: {reason}",
-        reason=session.release_reason,
+async def endpoint_of(session: ActiveSession) -> str:
+    """The endpoint of the session's browser; waits for a session that is still starting.
+
+    Raises what the start failed with, `SessionEnded`, or 503 when it takes longer than a minute.
+    """
+    if session.starting is not None:
+        either: set[asyncio.Future[Any]] = {session.starting, session.ended}
+        await asyncio.wait(either, timeout=STARTING_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+    if session.problem is not None:
+        raise session.problem
+    if session.ended.done():
+        reason = session.ended.result()
+        raise SessionEnded(f"session {session.id} has ended: {reason}", reason=reason)
+    if session.handle is None:
+        raise ServiceError(
+            f"session {session.id} is still starting", status=503, code="starting", retry_after=1
+        )
+    return session.handle.endpoint
+
+
+def over(session: Session) -> SessionEnded:
+    """The error that says the session is over, and why."""
+    reason = session.release_reason
+    return SessionEnded(
+        f"session {session.id} has ended: {reason or 'it is being released'}",
+        reason=reason,
         session=session,
     )
+
+
+def require_upgrade(request: web.Request) -> None:
+    """Raise 426 unless the request wants to become a WebSocket."""
+    if not is_upgrade(request):
+        raise ServiceError(
+            "this is a WebSocket address; connect to it as one",
+            status=426,
+            code="upgrade_required",
+        )
 
 
 def query(request: web.Request, allowed: Collection[str], *, prefix: str = "") -> dict[str, str]:

@@ -104,11 +104,13 @@ class Trust:
         upgrade = is_upgrade(request)
         if not (upgrade or self._no_auth):
             return
+        # Not `request.host`: without the header it would ask the resolver for this machine's name.
+        host = request.headers.get("Host", "")
         origin = request.headers.get("Origin")
-        if origin is not None and not _same_place(origin, request.host):
+        if origin is not None and not _same_place(origin, host):
             raise _forbidden("a page of another origin may not use this server")
         # Without a key nothing else keeps out a page whose name was rebound to this address.
-        if (origin is not None or self._no_auth) and not self._host_allowed(request.host):
+        if (origin is not None or self._no_auth) and not self._host_allowed(host):
             raise _forbidden(
                 "unknown host name; reach the server by its address, or start it with "
                 "--allowed-hosts"
@@ -159,10 +161,11 @@ def _same_place(origin: str, host: str) -> bool:
         usual = {"http": 80, "https": 443}.get(parts.scheme)
         if usual is None or not parts.hostname:
             return False
-        name, port = _split_host(host)
-        return (parts.hostname, parts.port or usual) == (name, port or usual)
+        theirs = (parts.hostname, parts.port or usual)
     except ValueError:
         return False
+    name, port = _split_host(host)
+    return theirs == (name, port or usual)
 
 
 def _split_host(host: str) -> tuple[str, int | None]:

@@ -14,9 +14,9 @@ from browsercloud.server.parts import parts
 class Urls:
     """The URLs of one session, as its caller can reach them. Each carries the session's token."""
 
-    def __init__(self, request: web.Request, session_id: str) -> None:
+    def __init__(self, request: web.Request, session_id: str, *, token: bool = True) -> None:
         self._id = session_id
-        self._token = parts(request).trust.token(session_id)
+        self._token = {"token": parts(request).trust.token(session_id)} if token else {}
         self._http = f"{request.scheme}://{request.host}"
         self._ws = f"ws{self._http.removeprefix('http')}"
 
@@ -36,12 +36,12 @@ class Urls:
         return f"{self._http}/sessions/{self._id}/viewer?{self._query(**more)}"
 
     def _query(self, **more: str) -> str:
-        return urlencode({"token": self._token, **more})
+        return urlencode({**self._token, **more})
 
 
-def with_urls(request: web.Request, session: Session) -> Session:
-    """The record with URLs that open the session."""
-    urls = Urls(request, session.id)
+def with_urls(request: web.Request, session: Session, *, token: bool = True) -> Session:
+    """The record with its URLs. Without *token* they open nothing by themselves."""
+    urls = Urls(request, session.id, token=token)
     return attrs.evolve(
         session,
         websocket_url=urls.cdp(),
