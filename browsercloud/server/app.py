@@ -79,7 +79,7 @@ class Server:
             shutdown_timeout=SHUTDOWN_TIMEOUT,
             logger=_quiet_logger(),
         )
-        self.base_url = ""
+        self.url = ""
         """`http://HOST:PORT` as it is bound; empty before `start`."""
 
     async def start(self) -> None:
@@ -99,7 +99,7 @@ class Server:
             finally:
                 bound.close()
             raise
-        self.base_url = _url(bound)
+        self.url = _url(bound)
 
     async def stop(self) -> None:
         """Refuse what is new, release every session, hang up, close. Safe to call twice.

@@ -36,8 +36,8 @@ class ServerConfig:
     data_dir: Path | None = None
     """Where key and secret are kept; `None` keeps nothing, as when embedded."""
 
-    api_keys: Mapping[str, str] = field(factory=dict, repr=False)
-    """Key to project."""
+    api_key: str | None = field(default=None, repr=False)
+    """`KEY` or `PROJECT:KEY`, several separated by commas; `read_keys` takes it apart."""
 
     key_hashes: Mapping[str, str] = field(factory=dict, repr=False)
     """SHA-256 of a key, in hex, to project: for keys of which only the hash is known."""
@@ -137,18 +137,23 @@ def _folder(text: str) -> Path:
     return path.absolute()
 
 
-def _keys(text: str) -> Mapping[str, str]:
+def read_keys(text: str) -> dict[str, str]:
+    """Key to project. Raises `ValueError` that never repeats the text: it is a secret."""
     keys: dict[str, str] = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         project, _, key = entry.rpartition(":")
         project = project or DEFAULT_PROJECT
         if not _PROJECT.fullmatch(project) or not key.isascii() or not key.isprintable():
-            # The value is never repeated: it is a secret.
             raise ValueError("give KEY or PROJECT:KEY, several separated by commas")
         keys[key] = project
     if not keys:
         raise ValueError("the key is empty; leave the setting out to have one made")
     return keys
+
+
+def _keys(text: str) -> str:
+    read_keys(text)
+    return text
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -177,7 +182,7 @@ SETTINGS: tuple[Setting, ...] = (
         parse=_folder,
     ),
     Setting(
-        name="api_keys",
+        name="api_key",
         option="--api-key",
         variable="BROWSERCLOUD_API_KEY",
         default="one is made at the first start",

@@ -36,7 +36,7 @@ def ready(config: ServerConfig) -> tuple[ServerConfig, str | None]:
         before = dict(stored)
         stored.setdefault("tokenSecret", secrets.token_hex(SECRET_BYTES))
         new_key = None
-        if not (config.api_keys or config.no_auth or "keyHash" in stored):
+        if not (config.api_key or config.no_auth or "keyHash" in stored):
             new_key = f"bc_{secrets.token_urlsafe(32)}"
             stored["keyHash"] = hash_key(new_key)
         if stored != before:
@@ -46,7 +46,7 @@ def ready(config: ServerConfig) -> tuple[ServerConfig, str | None]:
         raise UsageError(
             f"{path} cannot be used ({error}); mend or remove it, or choose another --data-dir"
         ) from error
-    hashes = {} if config.api_keys else {stored["keyHash"]: DEFAULT_PROJECT}
+    hashes = {} if config.api_key else {stored["keyHash"]: DEFAULT_PROJECT}
     if config.no_auth:
         hashes = {}
     return attrs.evolve(config, token_secret=secret, key_hashes=hashes), new_key

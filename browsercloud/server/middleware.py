@@ -99,8 +99,8 @@ def describe(request: web.Request, error: Exception) -> tuple[int, dict[str, Any
             more["releaseReason"] = error.reason
         case BrowserNotFound():
             status, code, message = 502, "launch_failed", str(error)
-            places = [{"path": "browser.looked", "reason": place} for place in error.looked]
-            more["details"] = [{"path": "browser", "reason": str(error)}, *places]
+            looked = {"path": "browser", "reason": str(error), "looked": error.looked}
+            more["details"] = [looked]
         case ConnectionFailed() | CdpError() | TimeoutError():
             log.warning("%s %s: %r", request.method, request.rel_url.raw_path, error)
             status, code = 502, "browser_unresponsive"
