@@ -1,0 +1,134 @@
+"""What Chromium is started with. Pure: options in, command line and environment out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from browsercloud.browser.find import Found
+from browsercloud.models import Browser, SessionOptions
+
+FRAME_HEIGHT = 87
+"""Pixels that the window of a full Chromium is higher than its viewport: tabs and address bar.
+
+Measured with Chromium 156; another build may differ, so the first start of each one is measured.
+"""
+
+FIRST_PAGE = "about:blank"
+
+DISABLED_FEATURES = (
+    "AimEnabled",  # asks Google whether its AI mode may be offered
+    "AutofillServerCommunication",  # sends the shape of forms to Google
+    "DestroyProfileOnBrowserClose",  # the profile is removed as a folder; this only delays the end
+    "DialMediaRouteProvider",  # looks for televisions in the network
+    "GlobalMediaControls",  # a toolbar button with a renderer of its own
+    "InitialWebUI",  # toolbar parts as web pages: one renderer more, 55 MB
+    "InterestFeedContentSuggestions",  # news on the new tab page
+    "MediaRouter",  # looks for cast devices; macOS asks for permission
+    "NetworkTimeServiceQuerying",  # asks Google what time it is
+    "OptimizationGuideModelDownloading",  # downloads models
+    "OptimizationHints",  # downloads hints at start
+    "OptimizationTargetPrediction",  # the same for models
+    "PreconnectToSearch",  # connects to the search engine before anybody searches
+    "Translate",  # asks to translate, over the page
+    "WebUIReloadButton",  # the reload button as a web page: one renderer more
+)
+
+QUIET = (
+    "--no-first-run",  # no welcome page
+    "--no-default-browser-check",  # no question whether to be the default
+    "--disable-search-engine-choice-screen",  # a page that some countries get first
+    "--disable-background-networking",  # updates of extensions, safe browsing lists, reports
+    "--disable-component-update",  # downloads after start
+    "--disable-default-apps",  # downloads for a new profile
+    "--disable-component-extensions-with-background-pages",  # built-in extensions that run
+    "--disable-domain-reliability",  # reports on failed requests to Google's own sites
+    "--disable-field-trial-config",  # the experiments of test builds
+    "--disable-sync",  # there is no account
+    "--no-pings",  # <a ping>, and reports on clicked links
+    "--metrics-recording-only",  # metrics are never sent
+    "--disable-breakpad",  # crashes are never uploaded
+    "--disable-hang-monitor",  # no dialog when a page is busy
+    "--disable-prompt-on-repost",  # no dialog when a form is sent again
+    "--password-store=basic",  # no desktop keyring, which may ask for its password
+    "--use-mock-keychain",  # the same on macOS
+    "--noerrdialogs",  # no window to click away where nobody looks
+    "--hide-crash-restore-bubble",  # no "restore pages?" over the page
+)
+
+DRIVEN = (
+    "--disable-background-timer-throttling",  # a page behind another one works at full speed
+    "--disable-backgrounding-occluded-windows",  # so does one under another window
+    "--disable-renderer-backgrounding",  # and no process is put at low priority
+    "--disable-ipc-flooding-protection",  # a script may navigate as often as it likes
+    "--disable-popup-blocking",  # a driver's click may open pages
+    "--force-color-profile=srgb",  # screenshots look the same on every machine
+)
+
+
+def argv(
+    found: Found,
+    options: SessionOptions,
+    *,
+    profile: Path,
+    sandbox: bool,
+    frame_height: int = FRAME_HEIGHT,
+) -> tuple[str, ...]:
+    """The command line for a session of its own. *profile* is its user data folder."""
+    return (
+        str(found.path),
+        *QUIET,
+        f"--disable-features={','.join(DISABLED_FEATURES)}",
+        *DRIVEN,
+        *_window(options, frame_height),
+        *(() if options.user_agent is None else (f"--user-agent={options.user_agent}",)),
+        *(() if sandbox else ("--no-sandbox",)),
+        # Shared memory goes to the session's own TMPDIR: nothing of it can outlive the session,
+        # and the 64 MB of /dev/shm in a container crash pages.
+        "--disable-dev-shm-usage",
+        # Port 0: Chromium takes a free one and says which. Loopback only.
+        "--remote-debugging-address=127.0.0.1",
+        "--remote-debugging-port=0",
+        f"--user-data-dir={profile}",
+        FIRST_PAGE,
+    )
+
+
+def _window(options: SessionOptions, frame_height: int) -> tuple[str, ...]:
+    """Flags that make the viewport of every page exactly as large as asked for."""
+    width, height = options.dimensions.width, options.dimensions.height
+    if options.browser is Browser.HEADLESS_SHELL:
+        return ("--headless", f"--window-size={width},{height}", "--hide-scrollbars")
+    size = (
+        # The warnings about unsafe flags would take 56 pixels from the first page.
+        "--test-type",
+        f"--window-size={width},{height + frame_height}",
+    )
+    if not options.headless:
+        return (*size, "--window-position=0,0")
+    # A window is never larger than its screen, and a headless one is 800×600 if not told.
+    return ("--headless=new", *size, f"--screen-info={{{width}x{height + frame_height}}}")
+
+
+def environment(
+    folder: Path, *, headless: bool, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What the browser's process sees: its own folders, and nothing of ours that it need not.
+
+    API keys in our environment are none of its business. *environ* is ours.
+    """
+    ours = os.environ if environ is None else environ
+    own = {
+        "HOME": str(folder),
+        "TMPDIR": str(folder / "tmp"),
+        "XDG_CONFIG_HOME": str(folder / "tmp"),
+        "XDG_CACHE_HOME": str(folder / "tmp"),
+        "XDG_DATA_HOME": str(folder / "tmp"),
+        # No desktop session to talk to: without a word here it would start one.
+        "DBUS_SESSION_BUS_ADDRESS": "disabled:",
+    }
+    kept = ["PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "FONTCONFIG_PATH", "FONTCONFIG_FILE"]
+    if not headless:
+        kept += ["DISPLAY", "XAUTHORITY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR"]
+    return {name: ours[name] for name in kept if name in ours} | own

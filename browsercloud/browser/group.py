@@ -1,0 +1,267 @@
+"""All that one browser started: found, ended, and its folder removed.
+
+Standard library only, and nothing of this package: the guard runs this file by itself, see `main`.
+
+A process id alone proves nothing, as the number may belong to a stranger by now. So a process is
+taken for a browser's own only if it was given the browser's folder, or belongs to its group while
+the leader is known by its start time, or, with the leader gone, runs its program in that group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PROC = Path("/proc")
+KILL_PATIENCE = 5.0
+REMOVE_PATIENCE = 5.0
+POLL_INTERVAL = 0.02
+PARENT_INTERVAL = 0.5
+"""How often the guard asks for its parent where the kernel cannot tell it of the end."""
+
+
+class Mark(NamedTuple):
+    """By what a browser is known: its leader (also the number of its group) and its folder."""
+
+    pid: int
+    start: int
+    boot: str
+    program: str
+    folder: str
+
+
+class Process(NamedTuple):
+    """One process as the system shows it; `start` is only good for comparing."""
+
+    pid: int
+    group: int
+    start: int
+    zombie: bool
+    command: str
+
+
+def mark(pid: int, program: str, folder: str) -> Mark:
+    """The mark of a leader that was just started. A leader already gone gets start time 0."""
+    leader = look(pid)
+    return Mark(pid, leader.start if leader else 0, boot_id(), program, folder)
+
+
+def boot_id() -> str:
+    """Which boot this is, as start times of another one mean nothing; empty where not told."""
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def look(pid: int) -> Process | None:
+    """The process with this id, or `None`."""
+    if not has_proc():
+        return next((process for process in _from_ps("-p", str(pid)) if process.pid == pid), None)
+    try:
+        stat = (PROC / str(pid) / "stat").read_text(errors="replace")
+        command = (PROC / str(pid) / "cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    # The name in parentheses may hold anything, spaces and parentheses too.
+    fields = stat[stat.rindex(")") + 2 :].split()
+    text = command.replace(b"\0", b" ").decode(errors="replace")
+    return Process(pid, int(fields[2]), int(fields[19]), fields[0] in "ZX", text)
+
+
+def has_proc() -> bool:
+    """Whether `/proc` shows processes, as on Linux."""
+    return (PROC / "self/stat").exists()
+
+
+def processes() -> Iterator[Process]:
+    """Every process that can be seen."""
+    if not has_proc():
+        yield from _from_ps("-A")
+        return
+    for name in os.listdir(PROC):
+        if name.isdigit() and (process := look(int(name))) is not None:
+            yield process
+
+
+def _from_ps(*which: str) -> Iterator[Process]:
+    listing = subprocess.run(  # noqa: S603 - fixed words and a number
+        ["ps", *which, "-ww", "-o", "pid=,pgid=,stat=,lstart=,command="],  # noqa: S607 - its place differs by system
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={**os.environ, "LC_ALL": "C"},
+        check=False,
+    )
+    for line in listing.stdout.decode(errors="replace").splitlines():
+        parts = line.split(None, 8)
+        if len(parts) >= 8:
+            started = time.strptime(" ".join(parts[3:8]), "%a %b %d %H:%M:%S %Y")
+            command = parts[8] if len(parts) == 9 else ""
+            yield Process(
+                int(parts[0]), int(parts[1]), int(time.mktime(started)), "Z" in parts[2], command
+            )
+
+
+def members(browser: Mark, everyone: Sequence[Process] | None = None) -> list[Process]:
+    """What still lives of a browser. Zombies do not count: pid 1 may never collect them."""
+    everyone = list(processes()) if everyone is None else everyone
+    same_boot = browser.boot == boot_id()
+    leader = next((one for one in everyone if one.pid == browser.pid), None)
+    known = leader is not None and same_boot and leader.start == browser.start
+    # A mark without a leader only tells the folder; group 0 is the kernel's.
+    stranger = not browser.pid or not same_boot or (leader is not None and not known)
+    # Crashpad's handlers leave the group; they carry the folder in their arguments.
+    folder = f"={browser.folder}/"
+    own = (browser.program, "/proc/self/exe")
+
+    def belongs(one: Process) -> bool:
+        if one.zombie:
+            return False
+        if folder in one.command:
+            return True
+        in_group = one.group == browser.pid and one.start >= browser.start and not stranger
+        return in_group and (known or one.command.startswith(own))
+
+    return [one for one in everyone if belongs(one)]
+
+
+def send(process: Process, number: signal.Signals) -> None:
+    """Signal exactly this process; nothing if it has gone meanwhile."""
+    with contextlib.suppress(ProcessLookupError):
+        if not hasattr(signal, "pidfd_send_signal"):
+            os.kill(process.pid, number)
+            return
+        handle = os.pidfd_open(process.pid)
+        try:
+            # Asked again with the handle held: now the number cannot change its owner unnoticed.
+            if (now := look(process.pid)) is not None and now.start == process.start:
+                signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
+
+
+def kill(browser: Mark, patience: float = KILL_PATIENCE) -> list[Process]:
+    """SIGKILL all of a browser until nothing lives; returns what lives after *patience* seconds.
+
+    Blocks. For browsers that somebody else started: it never signals a group by its number.
+    """
+    end = time.monotonic() + patience
+    while (living := members(browser)) and time.monotonic() < end:
+        for process in living:
+            with contextlib.suppress(PermissionError):
+                send(process, signal.SIGKILL)
+        time.sleep(POLL_INTERVAL)
+    return living
+
+
+def remove(folder: str, patience: float = REMOVE_PATIENCE) -> None:
+    """Remove a folder, again while something still writes into it. Blocks.
+
+    A folder that is not there is fine. Raises `OSError` after *patience* seconds.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            if not os.path.lexists(folder):
+                return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+        else:
+            return
+        time.sleep(POLL_INTERVAL)
+
+
+# The guard: this file as a program ------------------------------------------------------------
+
+
+class Watched:
+    """What the guard was told of: browsers and folders, each under the name of its session."""
+
+    def __init__(self) -> None:
+        self.browsers: dict[str, Mark] = {}
+        self.folders: dict[str, str] = {}
+        self.orderly = False
+
+    def hear(self, line: bytes) -> None:
+        """One message: `{"folder": [key, path]}`, `{"browser": [key, mark]}`, `{"gone": key}`."""
+        message: dict[str, Any] = json.loads(line)
+        if "folder" in message:
+            key, path = message["folder"]
+            self.folders[key] = path
+        if "browser" in message:
+            key, fields = message["browser"]
+            self.browsers[key] = Mark(*fields)
+        if "gone" in message:
+            self.browsers.pop(message["gone"], None)
+            self.folders.pop(message["gone"], None)
+        self.orderly = self.orderly or "bye" in message
+
+    def clear(self) -> None:
+        """End and remove everything that is left."""
+        # A browser started a moment before the end may not have been told yet: the folder in its
+        # arguments gives it away.
+        browsers = [
+            self.browsers.get(key, Mark(0, 0, "", "", folder))
+            for key, folder in self.folders.items()
+        ]
+        everyone = list(processes())
+        for process in {one for browser in browsers for one in members(browser, everyone)}:
+            with contextlib.suppress(PermissionError):
+                send(process, signal.SIGKILL)
+        for browser in browsers:
+            kill(browser)
+        for folder in reversed(self.folders.values()):
+            with contextlib.suppress(OSError):  # there is nobody left to tell; a sweep comes later
+                remove(folder)
+
+
+def watch(parent: int, watched: Watched) -> None:
+    """Listen until the parent says goodbye, closes the pipe, or is gone."""
+    handle = os.pidfd_open(parent) if hasattr(os, "pidfd_open") else None
+    sources = [0] if handle is None else [0, handle]
+    rest = b""
+    while not watched.orderly and os.getppid() == parent:
+        ready, _, _ = select.select(sources, [], [], PARENT_INTERVAL)
+        if 0 in ready:
+            piece = os.read(0, 65536)
+            if not piece:
+                return
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                watched.hear(line)
+        elif handle in ready:  # what it wrote last has been read by now
+            return
+
+
+def main() -> None:
+    """Guard the process whose id is the first argument: clean up when it dies without a goodbye.
+
+    Told over standard input, one JSON message in a line. A child that the user forked may hold the
+    pipe open after the death, so the parent itself is watched too.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    watched = Watched()
+    try:
+        watch(int(sys.argv[1]), watched)
+    except ProcessLookupError:
+        watched.orderly = False
+    if not watched.orderly:
+        watched.clear()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""From options to a browser that is ready: command line, start, sandbox, size of the window."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from attrs import field, frozen
+
+from browsercloud._aio import settle
+from browsercloud.browser import flags
+from browsercloud.browser.find import Found
+from browsercloud.browser.process import BrowserProcess, describe
+from browsercloud.cdp.connection import CdpConnection, CdpError
+from browsercloud.cdp.context import UserAgentOverride
+from browsercloud.cdp.window import fit_window, wait_for_page
+from browsercloud.errors import LaunchFailed
+from browsercloud.models import Browser, SessionOptions
+
+DISCARD_PATIENCE = 30.0
+
+NO_SANDBOX = re.compile(
+    r"No usable sandbox|without --no-sandbox|Failed to move to new namespace"
+    r"|SUID sandbox helper|Operation not permitted.*namespace|credentials\.cc"
+)
+
+log = logging.getLogger(__name__)
+
+
+@frozen(kw_only=True)
+class Launched:
+    """A browser that is ready: one page, the right size, the right user agent."""
+
+    process: BrowserProcess
+    endpoint: str = field(repr=False)
+    user_agent: str
+    override: UserAgentOverride | None
+    """Keeps the client hints true for as long as it is open; `None` when nothing is replaced."""
+
+
+class Launcher:
+    """Starts browsers, and remembers what it learns about this machine.
+
+    *sandbox_reason* is why Chromium's sandbox is off; `None` while it is on.
+    """
+
+    def __init__(self) -> None:
+        self.sandbox_reason: str | None = (
+            "root cannot use it" if hasattr(os, "geteuid") and os.geteuid() == 0 else None
+        )
+        self._warned = False
+        self._frames: dict[tuple[Path, bool], int] = {}
+
+    async def launch(
+        self,
+        found: Found,
+        options: SessionOptions,
+        folder: Path,
+        *,
+        started: Callable[[BrowserProcess], None] = lambda process: None,
+    ) -> Launched:
+        """Start *found* in *folder* and return when it has one page.
+
+        *started* is called with each process in the moment it exists. Raises `LaunchFailed`; then,
+        and when cancelled, no process is left. Not bounded in time.
+        """
+        if not options.headless:
+            require_display(os.environ)
+        try:
+            return await self._once(found, options, folder, started)
+        except LaunchFailed as error:
+            if self.sandbox_reason is not None or not NO_SANDBOX.search(error.message):
+                raise
+            self.sandbox_reason = "this machine does not let it work"
+        return await self._once(found, options, folder, started)
+
+    async def _once(
+        self,
+        found: Found,
+        options: SessionOptions,
+        folder: Path,
+        started: Callable[[BrowserProcess], None],
+    ) -> Launched:
+        self._warn()
+        frame = self._frames.get((found.path, options.headless))
+        command = flags.argv(
+            found,
+            options,
+            profile=folder / "profile",
+            sandbox=self.sandbox_reason is None,
+            frame_height=flags.FRAME_HEIGHT if frame is None else frame,
+        )
+        env = flags.environment(folder, headless=options.headless)
+        try:
+            process = BrowserProcess(command, env=env, folder=folder)
+        except OSError as error:
+            raise LaunchFailed(
+                f"{found.path} cannot be run: {error}; run `browsercloud doctor`"
+            ) from error
+        try:
+            started(process)
+            return await self._ready(process, found, options, known=frame is not None)
+        except BaseException:
+            await settle(lambda: process.stop(grace=0), patience=DISCARD_PATIENCE)
+            raise
+
+    async def _ready(
+        self, process: BrowserProcess, found: Found, options: SessionOptions, *, known: bool
+    ) -> Launched:
+        endpoint = await process.endpoint()
+        override = None
+        try:
+            async with await CdpConnection.open(endpoint) as cdp:
+                user_agent = (
+                    options.user_agent or (await cdp.send("Browser.getVersion"))["userAgent"]
+                )
+                page = await wait_for_page(cdp)
+                if found.kind is Browser.CHROMIUM and not known:
+                    frame = await fit_window(cdp, page, options.dimensions)
+                    self._frames[found.path, options.headless] = frame
+            if options.user_agent is not None:
+                override = await UserAgentOverride.open(endpoint, options.user_agent)
+        except CdpError as error:
+            end = process.poll()
+            said = describe(end) if end else " | ".join(process.words[-5:]) or "it said nothing"
+            raise LaunchFailed(
+                f"the browser started but does not answer ({error}); {said}"
+            ) from error
+        return Launched(
+            process=process, endpoint=endpoint, user_agent=user_agent, override=override
+        )
+
+    def _warn(self) -> None:
+        if self.sandbox_reason is not None and not self._warned:
+            self._warned = True
+            log.warning(
+                "Chromium runs without its sandbox: %s. Pages are less confined; "
+                "run as an ordinary user to have it.",
+                self.sandbox_reason,
+            )
+
+
+def require_display(environ: Mapping[str, str]) -> None:
+    """Raise `LaunchFailed` when a window could not be shown anywhere."""
+    if sys.platform == "darwin" or environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"):
+        return
+    raise LaunchFailed(
+        "headless=False needs a display on the browser's machine, and neither DISPLAY nor "
+        "WAYLAND_DISPLAY is set: use headless=True, or run under Xvfb (`xvfb-run …`)"
+    )

@@ -1,0 +1,162 @@
+"""One browser as a process: started, watched, and taken away with everything it started."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from browsercloud._aio import deadline
+from browsercloud.browser.child import Child
+from browsercloud.browser.group import Mark, Process, mark, members, send
+from browsercloud.browser.words import LastWords
+from browsercloud.cdp.connection import CdpClosed, CdpConnection, CdpError
+from browsercloud.errors import LaunchFailed
+from browsercloud.models import BrowserExit
+
+TERM_PATIENCE = 2.0
+"""Seconds between SIGTERM and SIGKILL. Only a browser that ignores `Browser.close` gets there."""
+
+KILL_PATIENCE = 10.0
+"""Seconds for the kernel to end what was killed: long only when a disk hangs."""
+
+POLL_INTERVAL = 0.01
+
+
+class BrowserProcess:
+    """A running browser and all it starts. Made on an event loop, which watches it from then on.
+
+    `exited` is done at once when the main process is gone, whoever ended it. `stop` must be called
+    in any case: it waits for the whole group, and frees what this object holds.
+    """
+
+    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], folder: Path) -> None:
+        loop = asyncio.get_running_loop()
+        self.exited: asyncio.Future[BrowserExit] = loop.create_future()
+        reading, writing = os.pipe()
+        try:
+            self._child = Child(argv, env=env, cwd=folder, stderr=writing)
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        self._words = LastWords(reading)
+        self._child.exited.add_done_callback(self._ended)
+        self.mark: Mark = mark(self._child.pid, argv[0], str(folder))
+        self._gone = False
+
+    async def endpoint(self) -> str:
+        """The address of the browser's CDP, once it has named it.
+
+        Raises `LaunchFailed` with its last words if it ends before.
+        """
+        either: set[asyncio.Future[Any]] = {self._words.endpoint, self.exited}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if self._words.endpoint.done() and not self._words.endpoint.cancelled():
+            return self._words.endpoint.result()
+        # Standard error may end a moment before the process does.
+        await asyncio.wait({self.exited})
+        raise LaunchFailed(f"the browser ended while starting: {describe(self.exited.result())}")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Its last lines on standard error."""
+        return self._words.lines
+
+    def kill(self) -> None:
+        """SIGKILL the group now, without waiting: `stop` is still to be called."""
+        self._signal(signal.SIGKILL)
+
+    def poll(self) -> BrowserExit | None:
+        """How the main process ended, as the system says now; `None` while it runs."""
+        if self.exited.done():
+            return self.exited.result()
+        ended, code = self._child.look()
+        return self._exit(code) if ended else None
+
+    async def stop(self, *, grace: float) -> None:
+        """End the browser and everything it started: ask, SIGTERM, SIGKILL.
+
+        *grace* is how many seconds it has to follow the request; 0 kills at once. Returns when
+        nothing of it lives, whoever killed what; safe to repeat. Raises `OSError` naming the
+        processes that outlive a SIGKILL. Wrap it in `settle`: cancelled, it stops waiting.
+        """
+        if self._gone:
+            return
+        if grace > 0 and not self.exited.done():
+            await self._leave(grace)
+        # What a browser leaves behind when it exits (its zygotes, crash handlers) has no use.
+        await self._end(signal.SIGKILL, KILL_PATIENCE)
+        if living := members(self.mark):
+            raise OSError(f"processes outlive SIGKILL: {_shown(living)}")
+        with contextlib.suppress(TimeoutError):
+            async with deadline(KILL_PATIENCE, "the end of the browser"):
+                await asyncio.wait({self.exited})
+        self._child.release()
+        self._words.close()
+        self._gone = True
+
+    async def _leave(self, grace: float) -> None:
+        """Let it leave by itself, then with SIGTERM."""
+        with contextlib.suppress(TimeoutError, CdpError):
+            async with deadline(grace, "Browser.close"):
+                await self._ask()
+                await asyncio.wait({self.exited})
+        if not self.exited.done():
+            self._signal(signal.SIGTERM)
+            await asyncio.wait({self.exited}, timeout=TERM_PATIENCE)
+
+    async def _ask(self) -> None:
+        if not self._words.endpoint.done() or self._words.endpoint.cancelled():
+            raise CdpError("it has named no endpoint yet")
+        async with await CdpConnection.open(self._words.endpoint.result()) as cdp:
+            with contextlib.suppress(CdpClosed):  # it may be gone before it has answered
+                await cdp.send("Browser.close")
+
+    async def _end(self, number: signal.Signals, patience: float) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience
+        self._signal(number)
+        while (living := members(self.mark)) and loop.time() < end:
+            # Again each time: something may have been forked between the look and the signal.
+            for process in living:
+                with contextlib.suppress(PermissionError):
+                    send(process, number)
+            await asyncio.sleep(POLL_INTERVAL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        # Only while the leader is held, its number, and so the group's, cannot be a stranger's.
+        if self._child.held:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, number)
+
+    def _ended(self, code: asyncio.Future[int | None]) -> None:
+        self.exited.set_result(self._exit(code.result()))
+
+    def _exit(self, code: int | None) -> BrowserExit:
+        if code is not None and code < 0:
+            return BrowserExit(signal=_signal_name(-code), stderr=self._words.lines)
+        return BrowserExit(exit_code=code, stderr=self._words.lines)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
+
+
+def _shown(living: Sequence[Process]) -> str:
+    return ", ".join(f"{process.pid} ({process.command[:60]})" for process in living[:5])
+
+
+def describe(end: BrowserExit) -> str:
+    """How a browser ended and what it said last, in one sentence."""
+    how = end.signal or (f"exit code {end.exit_code}" if end.exit_code is not None else "unknown")
+    said = " | ".join(end.stderr[-5:]) or "it said nothing"
+    return f"{how}; last words: {said}"

@@ -1,0 +1,86 @@
+"""What a browser says on its standard error: the endpoint, and its last words."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections import deque
+
+KEPT_LINES = 50
+MAX_LINE = 500
+READ_SIZE = 65_536
+
+ENDPOINT = re.compile(r"DevTools listening on (ws://\S+)")
+
+# Said by every start in a container, and never the reason for anything.
+NOISE = re.compile(
+    r"DevTools listening on|dbus/|/dbus|vaapi|bluez|InitializeSandbox\(\) called with"
+)
+
+
+class LastWords:
+    """Reads a pipe for as long as anyone holds its other end; keeps the last 50 lines.
+
+    A pipe that nobody reads would stop the browser once it is full. Lines are cut at 500
+    characters. `endpoint` is done when the browser has named its address, and cancelled when the
+    pipe ends before.
+    """
+
+    def __init__(self, pipe: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.endpoint: asyncio.Future[str] = self._loop.create_future()
+        self._pipe: int | None = pipe
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._rest = b""
+        os.set_blocking(pipe, False)
+        self._loop.add_reader(pipe, self._readable)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The last lines, oldest first, with everything that can be read by now."""
+        while self._pipe is not None and self._read():
+            pass
+        return tuple(self._lines)
+
+    def close(self) -> None:
+        """Read what is there and let go of the pipe. Safe to call twice."""
+        _ = self.lines
+        self._let_go()
+
+    def _readable(self) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        """Read a piece; whether there may be more."""
+        if self._pipe is None:
+            return False
+        try:
+            piece = os.read(self._pipe, READ_SIZE)
+        except BlockingIOError:
+            return False
+        if not piece:
+            self._let_go()
+            return False
+        *lines, rest = (self._rest + piece).split(b"\n")
+        for line in lines:
+            self._hear(line)
+        self._rest = rest[:READ_SIZE]  # a line without an end must not grow without one either
+        return True
+
+    def _hear(self, line: bytes) -> None:
+        text = line.decode(errors="replace").strip()
+        named = ENDPOINT.search(text)
+        if named and not self.endpoint.done():
+            self.endpoint.set_result(named.group(1))
+        if text and not NOISE.search(text):
+            self._lines.append(text[:MAX_LINE])
+
+    def _let_go(self) -> None:
+        if self._pipe is not None:
+            self._loop.remove_reader(self._pipe)
+            os.close(self._pipe)
+            self._pipe = None
+            self._hear(self._rest)
+            self._rest = b""
+        self.endpoint.cancel()

@@ -1,0 +1,273 @@
+"""Browsers on this machine: one Chromium for each session, in a folder of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from attrs import define, field
+
+from browsercloud._aio import close_all, deadline, settle
+from browsercloud.browser import group
+from browsercloud.browser.find import Found, find
+from browsercloud.browser.guard import Guard
+from browsercloud.browser.launch import Launched, Launcher
+from browsercloud.browser.process import BrowserProcess
+from browsercloud.engines.base import BrowserHandle
+from browsercloud.engines.folders import (
+    PRIVATE,
+    Lock,
+    is_embedded,
+    make_private,
+    sweep,
+    sweep_siblings,
+    write_mark,
+)
+from browsercloud.errors import BrowserNotFound, LaunchFailed, UsageError
+from browsercloud.models import Browser, BrowserExit, SessionOptions
+
+START_TIMEOUT = 30.0
+STOP_PATIENCE = 60.0
+"""Seconds for ending a browser and removing its folder, beyond the grace it was given."""
+
+CLOSE_GRACE = 2.0
+ROOT = "data_dir"
+"""Under this name the guard knows an embedded engine's whole folder."""
+
+log = logging.getLogger(__name__)
+
+
+@define(eq=False)
+class _Running:
+    """A browser from the first file of its folder to the last."""
+
+    folder: Path
+    process: BrowserProcess | None = None
+    launched: Launched | None = None
+    handle: BrowserHandle | None = None
+    ending: asyncio.Lock = field(factory=asyncio.Lock)
+
+
+class LocalEngine:
+    """The `Engine` that runs Chromium as processes of this machine.
+
+    *data_dir* belongs to one engine at a time; see `folders`. *chromium* and *headless_shell* are
+    paths, for when the search of `find` should not decide. *start_timeout* bounds one start, in
+    seconds.
+    """
+
+    def __init__(
+        self,
+        data_dir: str | os.PathLike[str],
+        *,
+        chromium: str | os.PathLike[str] | None = None,
+        headless_shell: str | os.PathLike[str] | None = None,
+        start_timeout: float = START_TIMEOUT,
+    ) -> None:
+        self.data_dir = Path(data_dir).absolute()
+        self._settings = {Browser.CHROMIUM: chromium, Browser.HEADLESS_SHELL: headless_shell}
+        self._start_timeout = start_timeout
+        self._found: dict[Browser, Found] = {}
+        self._launcher = Launcher()
+        self._lock = Lock(self.data_dir)
+        self._guard: Guard | None = None
+        self._browsers: dict[str, _Running] = {}
+        self._open = False
+
+    async def open(self) -> None:
+        """Find the browsers, take the data folder, sweep what a killed predecessor left.
+
+        Raises `BrowserNotFound` when there is neither kind, or a setting leads nowhere;
+        `UsageError` when another engine lives in the data folder.
+        """
+        if self._open:
+            return
+        await self._lock.acquire()
+        try:
+            self._found = await asyncio.to_thread(self._find)
+            make_private(self.data_dir / "sessions")
+            await self._sweep()
+            assert self._lock.fd is not None  # noqa: S101 - just acquired
+            self._guard = Guard([self._lock.fd])
+            self._guard.start()
+            if is_embedded(self.data_dir):
+                self._guard.folder(ROOT, self.data_dir)
+        except BaseException:
+            await settle(self._let_go, patience=STOP_PATIENCE)
+            raise
+        self._open = True
+
+    async def close(self) -> None:
+        """Stop every browser, remove an embedded data folder, let go of it. Safe to call twice.
+
+        Raises `OSError`, or a group of them, when something is left over.
+        """
+        self._open = False
+        await settle(self._let_go, patience=STOP_PATIENCE + CLOSE_GRACE, what="closing the engine")
+
+    async def start(self, session_id: str, options: SessionOptions) -> BrowserHandle:
+        """Start a browser for the session; see `Engine.start`. Any number may start at once."""
+        if not self._open or self._guard is None:
+            raise UsageError("the engine is not open")
+        if Path(session_id).name != session_id:
+            raise UsageError(f"{session_id!r} is no session id")
+        if session_id in self._browsers:
+            raise UsageError(f"session {session_id} has a browser already")
+        found = self._program(options.browser)
+        running = _Running(self.data_dir / "sessions" / session_id)
+        self._browsers[session_id] = running
+        try:
+            async with deadline(self._start_timeout, "the start of the browser"):
+                return await self._start(session_id, running, found, options, self._guard)
+        except TimeoutError as error:
+            await self._discard(session_id, running)
+            words = running.process.words[-5:] if running.process else ()
+            raise LaunchFailed(
+                f"{error}; last words: {' | '.join(words) or 'none'}. Is the machine overloaded? "
+                "`browsercloud doctor` says what is wrong with it"
+            ) from error
+        except OSError as error:
+            await self._discard(session_id, running)
+            raise LaunchFailed(f"the browser cannot be started: {error}") from error
+        except BaseException:
+            await self._discard(session_id, running)
+            raise
+
+    async def stop(self, handle: BrowserHandle, *, grace: float) -> None:
+        """End the browser, then remove its folder; see `Engine.stop`."""
+        running = self._of(handle)
+        if running is not None:
+            if grace <= 0 and running.process is not None:
+                running.process.kill()  # now, also when a more patient stop is under way
+            await settle(
+                lambda: self._end(handle.session_id, running, grace),
+                patience=STOP_PATIENCE + grace,
+                what="stopping a browser",
+            )
+
+    async def poll(self, handle: BrowserHandle) -> BrowserExit | None:
+        """`None` while the main process runs, else how it ended; see `Engine.poll`."""
+        running = self._of(handle)
+        if running is None or running.process is None:
+            return handle.exited.result() if handle.exited.done() else BrowserExit()
+        return running.process.poll()
+
+    def running(self) -> Mapping[str, BrowserHandle]:
+        """Every started browser that `stop` has not finished with, by session id."""
+        return {
+            session_id: running.handle
+            for session_id, running in self._browsers.items()
+            if running.handle is not None
+        }
+
+    def _find(self) -> dict[Browser, Found]:
+        found: dict[Browser, Found] = {}
+        missing: BrowserNotFound | None = None
+        for kind, setting in self._settings.items():
+            try:
+                found[kind] = find(kind, setting)
+            except BrowserNotFound as error:
+                if setting is not None:
+                    raise
+                missing = missing or error
+        if not found and missing is not None:
+            raise missing
+        return found
+
+    def _program(self, kind: Browser) -> Found:
+        """The program for *kind*, looked for again if there was none: it may be there by now."""
+        if kind not in self._found:
+            self._found[kind] = find(kind, self._settings[kind])
+        return self._found[kind]
+
+    def _of(self, handle: BrowserHandle) -> _Running | None:
+        running = self._browsers.get(handle.session_id)
+        return running if running is not None and running.handle is handle else None
+
+    async def _sweep(self) -> None:
+        def work() -> None:
+            sweep(self.data_dir)
+            if is_embedded(self.data_dir):
+                sweep_siblings(self.data_dir)
+
+        try:
+            await settle(lambda: asyncio.to_thread(work), patience=STOP_PATIENCE, what="the sweep")
+        except OSError as error:
+            log.warning("something of an earlier engine is left: %s", error)
+
+    async def _start(
+        self,
+        session_id: str,
+        running: _Running,
+        found: Found,
+        options: SessionOptions,
+        guard: Guard,
+    ) -> BrowserHandle:
+        def started(process: BrowserProcess) -> None:
+            running.process = process
+            guard.browser(session_id, process.mark)
+            write_mark(running.folder, process.mark, guard.pid)
+
+        guard.folder(session_id, running.folder)
+        for folder in (running.folder, running.folder / "profile", running.folder / "tmp"):
+            folder.mkdir(mode=PRIVATE)
+        launched = await self._launcher.launch(found, options, running.folder, started=started)
+        running.launched = launched
+        running.handle = BrowserHandle(
+            session_id=session_id,
+            endpoint=launched.endpoint,
+            user_agent=launched.user_agent,
+            exited=launched.process.exited,
+        )
+        return running.handle
+
+    async def _discard(self, session_id: str, running: _Running) -> None:
+        try:
+            await settle(
+                lambda: self._end(session_id, running, 0),
+                patience=STOP_PATIENCE,
+                what="undoing a start",
+            )
+        except OSError as error:
+            # The start's own error matters more; the sweep of the next engine finds the rest.
+            log.warning("something of session %s is left: %s", session_id, error)
+
+    async def _end(self, session_id: str, running: _Running, grace: float) -> None:
+        """The one way out of `_browsers`: group first, folder last. Safe to repeat."""
+        async with running.ending:
+            if self._browsers.get(session_id) is not running:
+                return
+            if running.launched is not None and running.launched.override is not None:
+                await running.launched.override.close()
+            if running.process is not None:
+                await running.process.stop(grace=grace)
+            await asyncio.to_thread(group.remove, str(running.folder))
+            del self._browsers[session_id]
+            if self._guard is not None:
+                self._guard.gone(session_id)
+
+    async def _let_go(self) -> None:
+        await close_all((self._release, self._stop_all))
+
+    async def _stop_all(self) -> None:
+        results = await asyncio.gather(
+            *(self._end(key, running, CLOSE_GRACE) for key, running in self._browsers.items()),
+            return_exceptions=True,
+        )
+        failures = [result for result in results if isinstance(result, Exception)]
+        if failures:
+            raise ExceptionGroup("some browsers could not be stopped", failures)
+
+    async def _release(self) -> None:
+        """Folder, guard, lock: in this order, so that a kill in between leaves nothing."""
+        guard, self._guard = self._guard, None
+        try:
+            if is_embedded(self.data_dir) and self._lock.fd is not None:
+                await asyncio.to_thread(group.remove, str(self.data_dir))
+        finally:
+            if guard is not None:
+                await guard.close()
+            self._lock.release()
