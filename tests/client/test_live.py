@@ -305,15 +305,13 @@ async def test_blocked_loop_loses_nothing(root: object) -> None:
 
     from browsercloud.local import LocalServer
 
-    server = LocalServer(lease_grace=0.3)
-    await server.start()
-    try:
-        async with BrowserCloud(server.url, api_key=server.api_key) as client:
-            async with client.session(browser="headless-shell") as session:
-                time.sleep(1.5)  # the point of the test
-                assert await session.page.evaluate("1 + 1") == 2
-    finally:
-        await server.stop()
+    async with (
+        LocalServer(lease_grace=0.3) as server,
+        BrowserCloud(server.url, api_key=server.api_key) as client,
+        client.session(browser="headless-shell") as session,
+    ):
+        time.sleep(1.5)  # the point of the test
+        assert await session.page.evaluate("1 + 1") == 2
 
 
 async def test_two_clients_at_once(root: object) -> None:
