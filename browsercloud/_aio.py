@@ -69,6 +69,12 @@ def give_up(task: asyncio.Task[Any]) -> None:
     task.add_done_callback(_forget)
 
 
+async def join(task: asyncio.Task[T] | asyncio.Future[T]) -> T:
+    """Wait for *task* and return its result; being cancelled here does not cancel it."""
+    await asyncio.wait({task})
+    return task.result()
+
+
 async def stop_task(task: asyncio.Task[Any] | None) -> None:
     """Cancel *task* and wait for its end. An error it ends with is logged, never raised.
 

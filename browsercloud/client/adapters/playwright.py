@@ -1,0 +1,213 @@
+"""`client.playwright`: one Playwright driver for each client, and connections to sessions.
+
+Playwright is imported when the first session needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+from browsercloud._aio import join, settle
+from browsercloud.client.config import ClientConfig
+from browsercloud.errors import ConnectionFailed, UsageError
+from browsercloud.models import Session
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, BrowserContext, Page, Playwright
+
+log = logging.getLogger(__name__)
+
+DETACH_PATIENCE = 3.0
+"""How long Playwright may take to let go of a browser, in seconds: it may be dead or frozen."""
+
+STOP_PATIENCE = 10.0
+"""How long Playwright's driver may take to start or to stop, in seconds."""
+
+
+class PlaywrightAdapter:
+    """Owns the driver, a Node process, that all sessions of a client share."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        self._config = config
+        self._starting: asyncio.Task[Playwright] | None = None
+        self._leftover: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def connect(self, session: Session) -> PlaywrightConnection:
+        """Attach to a session that `client.sessions.create` made.
+
+        The result is an async context manager; closing it detaches and leaves the session alone.
+        Raises `ConnectionFailed` when the browser cannot be reached within `connect_timeout`.
+        """
+        connection = self.connection(session.websocket_url)
+        try:
+            await connection.open()
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    def connection(self, endpoint: str) -> PlaywrightConnection:
+        """A connection that is not open yet."""
+        return PlaywrightConnection(self, endpoint, timeout=self._config.connect_timeout)
+
+    def start(self) -> asyncio.Task[Playwright]:
+        """Begin to start the driver, if that has not been done, without waiting for it.
+
+        It starts in a task of its own that no caller's cancellation reaches: Playwright loses its
+        Node process when its start is cancelled.
+        """
+        if self._closed:
+            raise UsageError("this client is closed")
+        task = self._starting
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = asyncio.create_task(_start_driver(), name="start Playwright")
+            self._starting = task
+        return task
+
+    def later(self, task: asyncio.Task[None]) -> None:
+        """Wait for *task* before the driver is stopped."""
+        self._leftover.add(task)
+        task.add_done_callback(self._leftover.discard)
+
+    async def close(self) -> None:
+        """Stop the driver. Connections still open break. Safe to call twice."""
+        self._closed = True
+        if self._leftover:
+            await asyncio.wait(set(self._leftover), timeout=DETACH_PATIENCE)
+        if self._starting is not None:
+            await settle(self._stop, patience=STOP_PATIENCE, what="stopping Playwright")
+
+    async def _stop(self) -> None:
+        task = self._starting
+        if task is None:
+            return
+        await asyncio.wait({task})
+        if task.cancelled() or task.exception() is not None:
+            return
+        await task.result().stop()
+        self._starting = None
+
+
+class PlaywrightConnection:
+    """Playwright attached to one session: `browser`, `context`, `page`.
+
+    `async with` closes it; closing detaches and never ends the session.
+    """
+
+    def __init__(self, adapter: PlaywrightAdapter, endpoint: str, *, timeout: float) -> None:
+        self._adapter = adapter
+        self._endpoint = endpoint
+        self._timeout = timeout
+        self._connecting: asyncio.Task[Browser] | None = None
+        self._page: Page | None = None
+        self.page_target_id: str | None = None
+        """The CDP target of `page`: what makes it the same tab on another connection."""
+
+    async def open(self, *, page_target_id: str | None = None) -> None:
+        """Attach, and choose the page: the one with this target id, else the first.
+
+        Raises `ConnectionFailed`. Cancelling it leaves the connection to `close`.
+        """
+        driver = await join(self._adapter.start())
+        # In a task of its own: a call that the driver goes on with cannot be taken back by half.
+        self._connecting = asyncio.create_task(
+            _connect(driver, self._endpoint, self._timeout), name="connect over CDP"
+        )
+        browser = await join(self._connecting)
+        context = browser.contexts[0]
+        self._page, self.page_target_id = await _choose_page(context, page_target_id)
+
+    @property
+    def browser(self) -> Browser:
+        """Playwright's browser."""
+        if self._page is None or self._connecting is None:
+            raise UsageError("this connection is not open")
+        return self._connecting.result()
+
+    @property
+    def context(self) -> BrowserContext:
+        """The session's own context: its cookies, its storage, its tabs."""
+        return self.browser.contexts[0]
+
+    @property
+    def page(self) -> Page:
+        """The session's first tab."""
+        if self._page is None:
+            raise UsageError("this connection is not open")
+        return self._page
+
+    async def close(self) -> None:
+        """Detach. Safe to call twice, while `open` is running, and when the browser is dead."""
+        task = self._connecting
+        if task is None:
+            return
+        if not task.done():
+            # It ends when the session does; whatever it ends with is let go of behind.
+            self._adapter.later(asyncio.create_task(_disconnect_later(task)))
+        elif not task.cancelled() and task.exception() is None:
+            await _disconnect(task.result())
+
+    async def __aenter__(self) -> PlaywrightConnection:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await settle(self.close, patience=DETACH_PATIENCE + 1, what="detaching Playwright")
+
+
+async def _start_driver() -> Playwright:
+    from playwright.async_api import async_playwright
+
+    return await async_playwright().start()
+
+
+async def _connect(driver: Playwright, endpoint: str, timeout: float) -> Browser:
+    from playwright.async_api import Error
+
+    try:
+        return await driver.chromium.connect_over_cdp(endpoint, timeout=timeout * 1000)
+    except Error as error:
+        place, _, _ = endpoint.partition("?")
+        # Playwright's message repeats the address, and the address holds the session's token.
+        reason = re.sub(r"\?\S*", "?…", error.message)
+        raise ConnectionFailed(
+            f"cannot attach to the browser at {place}: {reason}", endpoint=place
+        ) from None
+
+
+async def _choose_page(context: BrowserContext, wanted: str | None) -> tuple[Page, str]:
+    pages = context.pages or [await context.new_page()]
+    if wanted is not None:
+        for page in pages:
+            if await _target_id(context, page) == wanted:
+                return page, wanted
+    return pages[0], await _target_id(context, pages[0])
+
+
+async def _target_id(context: BrowserContext, page: Page) -> str:
+    cdp = await context.new_cdp_session(page)
+    try:
+        answer: dict[str, Any] = await cdp.send("Target.getTargetInfo")
+    finally:
+        await cdp.detach()
+    return str(answer["targetInfo"]["targetId"])
+
+
+async def _disconnect_later(connecting: asyncio.Task[Browser]) -> None:
+    await asyncio.wait({connecting})
+    if connecting.cancelled() or connecting.exception() is not None:
+        return
+    await _disconnect(connecting.result())
+
+
+async def _disconnect(browser: Browser) -> None:
+    """Over CDP, `Browser.close` of Playwright closes the socket and leaves Chromium running."""
+    try:
+        async with asyncio.timeout(DETACH_PATIENCE):
+            await browser.close()
+    except Exception as error:
+        # The release that follows closes the socket from the other end.
+        log.debug("Playwright did not detach cleanly: %s", error)

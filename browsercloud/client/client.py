@@ -1,0 +1,180 @@
+"""`BrowserCloud`: the client. Owns one HTTP session, with one attribute for each resource."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import Awaitable, Callable
+from os import PathLike
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from browsercloud._aio import close_all, settle
+from browsercloud.client.adapters.playwright import PlaywrightAdapter
+from browsercloud.client.config import resolve
+from browsercloud.client.lease import Lease
+from browsercloud.client.live import LiveSession
+from browsercloud.client.sessions import SessionArgs, Sessions, build_options
+from browsercloud.client.transport import Transport
+from browsercloud.errors import UsageError
+from browsercloud.models import SessionOptions
+
+if TYPE_CHECKING:
+    from browsercloud.local import LocalServer
+
+CLOSE_PATIENCE = 60.0
+"""How long closing may take in all, in seconds: every session is given its `release_timeout`."""
+
+
+class BrowserCloud:
+    """A browser cloud, and the sessions in it.
+
+        async with BrowserCloud() as client:
+            async with client.session() as session:
+                await session.page.goto("https://example.com")
+
+    With *url*, or `BROWSERCLOUD_URL` in the environment, it talks to `browsercloud serve` there,
+    with *api_key* or `BROWSERCLOUD_API_KEY`. With neither it runs the same server inside this
+    process, on loopback, with the Chromium of this machine (*chromium*, *headless_shell*, or where
+    `browsercloud doctor` finds them). An argument outranks the environment.
+
+    Times are in seconds: *request_timeout* 30 for one call, *create_timeout* 120 for a create with
+    all its retries, *connect_timeout* 30 for attaching, *release_timeout* 30 for a release.
+
+    Nothing is started before it is entered. It belongs to the event loop it was entered on.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        request_timeout: float | None = None,
+        create_timeout: float | None = None,
+        connect_timeout: float | None = None,
+        release_timeout: float | None = None,
+        chromium: str | PathLike[str] | None = None,
+        headless_shell: str | PathLike[str] | None = None,
+    ) -> None:
+        self._state = "new"
+        given = {name: value for name, value in locals().items() if name != "self"}
+        self.config = resolve(given)
+        self._transport = Transport(request_timeout=self.config.request_timeout)
+        self._live: set[LiveSession] = set()
+        self._embedded: LocalServer | None = None
+        self.lease = Lease(self._transport)
+        self.sessions = Sessions(self._transport, self.config)
+        """Sessions by id: `create`, `retrieve`, `list`, `live`, `extend`, `release`."""
+
+        self.playwright = PlaywrightAdapter(self.config)
+        """Playwright for sessions that were made with `sessions.create`."""
+
+    @property
+    def url(self) -> str:
+        """Where the server is. Empty before the client is open."""
+        return self._transport.url
+
+    def session(
+        self,
+        options: SessionOptions | None = None,
+        /,
+        *,
+        session_id: str | None = None,
+        **changes: Unpack[SessionArgs],
+    ) -> LiveSession:
+        """A session for `async with`: a live, connected browser inside, and none afterwards.
+
+        *changes* override single *options*; *session_id* is a UUID, chosen here if left out. What
+        cannot be meant raises `UsageError`, what the server would refuse `InvalidRequest`, both at
+        once and with nothing started. Entering raises as `sessions.create` does, and
+        `ConnectionFailed` when the browser cannot be attached to.
+        """
+        return LiveSession(self, build_options(options, changes), session_id)
+
+    async def open(self) -> Self:
+        """What `async with` does on entering; `close` must follow.
+
+        Raises `BrowserNotFound` when it embeds a server and there is no Chromium.
+        """
+        if self._state != "new":
+            raise UsageError("a client is opened once; make another BrowserCloud()")
+        self._state = "open"
+        try:
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """Release every session that is still open, then let go of everything, the last first.
+
+        Runs to its end even when the caller is cancelled. Safe to call twice.
+        """
+        if self._state in ("new", "closed"):
+            self._state = "closed"
+            return
+        self._state = "closing"
+        await settle(self._close, patience=CLOSE_PATIENCE, what="closing the client")
+        self._state = "closed"
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def adopt(self, live: LiveSession) -> None:
+        """See `live.Owner`."""
+        if self._state != "open":
+            raise UsageError(
+                "this client is closed"
+                if self._state in ("closing", "closed")
+                else "this client is not open; use `async with BrowserCloud() as client:`"
+            )
+        self._live.add(live)
+
+    def disown(self, live: LiveSession) -> None:
+        """See `live.Owner`."""
+        self._live.discard(live)
+
+    async def _open(self) -> None:
+        url, api_key = self.config.url, self.config.api_key
+        if url is None:
+            # Imported only now: who talks to a server elsewhere never loads one.
+            from browsercloud.local import LocalServer
+
+            self._embedded = LocalServer(
+                chromium=self.config.chromium, headless_shell=self.config.headless_shell
+            )
+            await self._embedded.start()
+            url, api_key = self._embedded.url, self._embedded.api_key
+        await self._transport.open(url, api_key)
+
+    async def _close(self) -> None:
+        closers: list[Callable[[], Awaitable[object]]] = [
+            self._transport.close,
+            self.playwright.close,
+            self.lease.close,
+            self._release_all,
+        ]
+        if self._embedded is not None:
+            closers.insert(0, self._embedded.stop)
+        await close_all(closers)
+
+    async def _release_all(self) -> None:
+        outcomes = await asyncio.gather(
+            *(live.release() for live in list(self._live)), return_exceptions=True
+        )
+        failures = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        if failures:
+            raise ExceptionGroup("some sessions were not released", failures)
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if getattr(self, "_state", "new") in ("open", "closing"):
+            _warn("a BrowserCloud client was not closed", ResourceWarning, source=self)

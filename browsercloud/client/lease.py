@@ -1,0 +1,54 @@
+"""The client's lease: one WebSocket; while it is open, the client is there.
+
+When the process dies, the kernel closes the socket, and the server releases the sessions that are
+tied to it. Nothing is sent over it: an event loop that is blocked for minutes loses no session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+
+from browsercloud._aio import stop_task
+from browsercloud.client.transport import Transport
+from browsercloud.errors import BrowserCloudError
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+
+
+class Lease:
+    """Holds the lease's socket open, and opens it again when it drops."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.id = str(uuid.uuid4())
+        self._transport = transport
+        self._task: asyncio.Task[None] | None = None
+
+    def hold(self) -> None:
+        """Open the socket behind the caller's back, if it is not being held already.
+
+        A session may be created before it is open: the server waits `lease_grace` for it.
+        """
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._keep(), name=f"lease {self.id}")
+
+    async def close(self) -> None:
+        """Let go. Safe to call twice."""
+        await stop_task(self._task)
+
+    async def _keep(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                socket = await self._transport.websocket(f"/v1/leases/{self.id}")
+                pause = FIRST_PAUSE
+                async with socket:
+                    async for message in socket:
+                        log.debug("lease %s: ignoring %s", self.id, message.type)
+            except BrowserCloudError as error:
+                log.warning("lease %s: %s; trying again", self.id, error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)

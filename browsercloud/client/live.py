@@ -1,0 +1,267 @@
+"""`client.session(...)`: a browser that is there inside `async with`, and gone afterwards."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+import warnings
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import attrs
+
+from browsercloud._aio import close_all, deadline, join, settle
+from browsercloud.client.adapters.playwright import PlaywrightAdapter, PlaywrightConnection
+from browsercloud.client.config import ClientConfig
+from browsercloud.client.lease import Lease
+from browsercloud.client.sessions import Sessions, check_session_id
+from browsercloud.client.transport import ended_error
+from browsercloud.errors import (
+    BrowserCloudError,
+    ConnectionFailed,
+    SessionEnded,
+    SessionNotFound,
+    UsageError,
+)
+from browsercloud.models import Released, ReleaseReason, Session, SessionOptions
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, BrowserContext, Page
+
+log = logging.getLogger(__name__)
+
+EVIDENCE_PATIENCE = 5.0
+"""How long to ask the server why a session has ended, in seconds."""
+
+_NOT_OPEN = "the session is not open; use `async with client.session() as session:`"
+
+_QUIET_ENDINGS = (None, ReleaseReason.USER_REQUESTED, ReleaseReason.BROWSER_CLOSED)
+"""Endings that are no surprise to a body which ended well."""
+
+
+class Owner(Protocol):
+    """What a live session needs of its client."""
+
+    config: ClientConfig
+    sessions: Sessions
+    playwright: PlaywrightAdapter
+    lease: Lease
+
+    def adopt(self, live: LiveSession) -> None:
+        """Release *live* when the client is closed; `UsageError` if it is not open."""
+
+    def disown(self, live: LiveSession) -> None:
+        """It has been released."""
+
+
+class LiveSession:
+    """One browser of your own, connected.
+
+    Use it with `async with`, which releases it whatever happens inside. Leaving raises the
+    `SessionEnded` that tells why, if the session ended before it was released; if the body raised,
+    from the body's error. A release that fails never hides the body's error: it becomes a note.
+    """
+
+    def __init__(self, owner: Owner, options: SessionOptions, session_id: str | None) -> None:
+        self._owner = owner
+        self._options = options
+        self.id = str(uuid.uuid4()) if session_id is None else check_session_id(session_id)
+        """Chosen by the client, before anything is sent."""
+
+        self._info: Session | None = None
+        self._connection: PlaywrightConnection | None = None
+        self._begun = False
+        self._nothing_made = False
+        self._asked = False
+        self._released: Released | None = None
+
+    def __repr__(self) -> str:
+        return f"<LiveSession {self.id} {self._info.status if self._info else 'not open'}>"
+
+    # ------------------------------------------------------------------ what it has
+
+    @property
+    def info(self) -> Session:
+        """The session's record: as it was when it went live, and after its end the last one."""
+        if self._info is None:
+            raise UsageError(_NOT_OPEN)
+        return self._info
+
+    @property
+    def page(self) -> Page:
+        """The first tab, a Playwright page."""
+        return self._attached().page
+
+    @property
+    def context(self) -> BrowserContext:
+        """The Playwright context that holds the session's cookies, storage and tabs."""
+        return self._attached().context
+
+    @property
+    def browser(self) -> Browser:
+        """The Playwright browser."""
+        return self._attached().browser
+
+    @property
+    def websocket_url(self) -> str:
+        """CDP at browser level, for any client. Opens this session to whoever has it."""
+        return self.info.websocket_url
+
+    @property
+    def debug_url(self) -> str:
+        """The session's page for people. Opens this session to whoever has it."""
+        return self.info.debug_url
+
+    @property
+    def session_viewer_url(self) -> str:
+        """The session's live picture. Opens this session to whoever has it."""
+        return self.info.session_viewer_url
+
+    # ------------------------------------------------------------------ its life
+
+    async def __aenter__(self) -> Self:
+        if self._begun:
+            raise UsageError("a LiveSession is used once; call client.session() again")
+        self._owner.adopt(self)
+        self._begun = True
+        try:
+            await self._open()
+        except BaseException as error:
+            await self._release_after(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self.release()
+        else:
+            await self._release_after(error)
+        if error is None or isinstance(error, Exception):
+            ending = await self._surprise(error)
+            if ending is not None:
+                raise ending from error
+
+    async def release(self) -> Released:
+        """Detach, and end the session; returns when all of it is gone. Again is fine.
+
+        Runs to its end even when the caller is cancelled, within `release_timeout`. Raises
+        `ConnectionFailed` or `ServiceError` when the server did not confirm: the session may then
+        live until its lease or its `timeout` ends it, and `release` may be called again.
+        """
+        if self._released is None:
+            patience = self._owner.config.release_timeout + 5
+            await settle(self._let_go, patience=patience, what=f"releasing session {self.id}")
+        if self._released is None:
+            raise UsageError("the session was never opened")
+        return self._released
+
+    async def reconnect(self) -> Page:
+        """Attach again after the connection was lost; `page` is the same tab, as it is now.
+
+        Returns it. Raises `SessionEnded` when the session is over, else `ConnectionFailed`.
+        """
+        lost = self._attached()
+        await lost.close()
+        connection = self._owner.playwright.connection(self.info.websocket_url)
+        self._connection = connection
+        try:
+            await connection.open(page_target_id=lost.page_target_id)
+        except ConnectionFailed as error:
+            ending = await self._ending()
+            raise ending or error from error
+        return connection.page
+
+    async def _open(self) -> None:
+        driver = self._owner.playwright.start()  # both of these go on beside the create
+        self._owner.lease.hold()
+        try:
+            self._info = await self._owner.sessions.start(
+                self._options, session_id=self.id, lease_id=self._owner.lease.id
+            )
+        except BaseException:
+            # It has undone what it may have made. If the id is somebody else's, hands off.
+            self._nothing_made = True
+            raise
+        await join(driver)
+        connection = self._owner.playwright.connection(self._info.websocket_url)
+        self._connection = connection
+        try:
+            await connection.open()
+        except ConnectionFailed as error:
+            ending = await self._ending()
+            raise ending or error from error
+
+    async def _let_go(self) -> None:
+        """The way out, the last opened first. Safe to begin again at any point."""
+        await close_all([self._delete, self._detach])
+        self._owner.disown(self)
+
+    async def _detach(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _delete(self) -> None:
+        if self._released is not None:
+            return
+        if self._nothing_made:
+            self._released = Released(success=True, message="nothing was created")
+            return
+        again, self._asked = self._asked, True
+        try:
+            released = await self._owner.sessions.release(self.id)
+        except SessionNotFound as error:
+            # Its create has not arrived yet; the tombstone keeps it out.
+            released = Released(success=True, message=error.message)
+        if again and released.release_reason is ReleaseReason.USER_REQUESTED:
+            released = attrs.evolve(released, already_ended=False)  # by us, the first time
+        self._released = released
+
+    async def _release_after(self, error: BaseException) -> None:
+        """Release without hiding *error*; a cancellation meanwhile comes out all the same."""
+        try:
+            await self.release()
+        except (BrowserCloudError, TimeoutError, ExceptionGroup) as failure:
+            log.warning("session %s: the release failed: %s", self.id, failure)
+            error.add_note(f"releasing session {self.id} failed too: {failure}")
+
+    async def _surprise(self, error: BaseException | None) -> SessionEnded | None:
+        """Why the session had ended before its release, if the body did not ask for it."""
+        if isinstance(error, SessionEnded) or self._released is None:
+            return None
+        if not self._released.already_ended:
+            return None
+        if error is None and self._released.release_reason in _QUIET_ENDINGS:
+            return None
+        return await self._ending()
+
+    async def _ending(self) -> SessionEnded | None:
+        """The error that tells why the session is over; `None` while it is not, or if unknown."""
+        try:
+            async with deadline(EVIDENCE_PATIENCE, "asking why the session ended"):
+                session = await self._owner.sessions.retrieve(self.id)
+        except (BrowserCloudError, TimeoutError) as error:
+            log.warning("session %s: why it ended is not known: %s", self.id, error)
+            return None
+        if session.release_reason is None:
+            return None
+        self._info = session
+        detail = f": {session.error.message}" if session.error is not None else ""
+        return ended_error(
+            f"session {self.id} ended: {session.release_reason}{detail}",
+            session.release_reason,
+            session,
+        )
+
+    def _attached(self) -> PlaywrightConnection:
+        if self._connection is None:
+            raise UsageError(_NOT_OPEN)
+        return self._connection
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if self._begun and self._released is None:
+            _warn(f"session {self.id} was not released", ResourceWarning, source=self)

@@ -1,0 +1,163 @@
+"""HTTP and WebSocket to one server. The only place where foreign errors become ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from browsercloud import wire
+from browsercloud.errors import (
+    ENDINGS,
+    SERVICE_ERRORS,
+    BrowserCloudError,
+    BrowserNotFound,
+    ConnectionFailed,
+    ServiceError,
+    SessionEnded,
+    UsageError,
+)
+
+
+class Transport:
+    """One HTTP session to one server. Opened and closed by its `BrowserCloud`."""
+
+    def __init__(self, *, request_timeout: float) -> None:
+        self._request_timeout = request_timeout
+        self._http: aiohttp.ClientSession | None = None
+        self._headers: dict[str, str] = {}
+        self.url = ""
+        """Where the server is; never contains a secret."""
+
+    async def open(self, url: str, api_key: str | None) -> None:
+        """Make ready. Nothing is sent."""
+        self.url = url
+        self._headers = {"x-api-key": api_key} if api_key is not None else {}
+        # Each request has its own bound; no limit on connections, as every lease holds one.
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None),
+            trust_env=urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1"),
+        )
+
+    async def close(self) -> None:
+        """Close every connection. Safe to call twice."""
+        if self._http is not None:
+            await self._http.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Send one request and return the JSON of its answer.
+
+        *timeout* is in seconds; the client's `request_timeout` by default. Raises the server's
+        error as its own class, `ConnectionFailed` when there is none, and `UsageError` on a closed
+        client.
+        """
+        seconds = self._request_timeout if timeout is None else timeout
+        try:
+            async with self._session().request(
+                method,
+                self.url + path,
+                json=body,
+                params=query,
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(total=seconds),
+                allow_redirects=False,
+            ) as response:
+                return _answer(response, await response.read(), self.url)
+        except TimeoutError:
+            raise self._failed(f"no answer within {seconds:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._failed(str(error) or type(error).__name__) from error
+
+    async def websocket(self, path: str) -> aiohttp.ClientWebSocketResponse:
+        """Open a WebSocket. Raises as `request` does."""
+        try:
+            return await self._session().ws_connect(
+                self.url + path,
+                headers=self._headers,
+                timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+            )
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise self._failed(str(error) or type(error).__name__) from error
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._http is None or self._http.closed:
+            raise UsageError("this client is not open; use `async with BrowserCloud() as client:`")
+        return self._http
+
+    def _failed(self, why: str) -> ConnectionFailed:
+        return ConnectionFailed(f"cannot reach {self.url}: {why}", endpoint=self.url)
+
+
+def _answer(response: aiohttp.ClientResponse, body: bytes, url: str) -> Any:
+    try:
+        value = json.loads(body) if body else None
+    except ValueError:
+        value = None
+    if response.status < 300 and isinstance(value, dict):
+        return value
+    if response.status < 300:
+        raise ConnectionFailed(
+            f"{url} answered {response.status} without JSON: is that a browsercloud server?",
+            endpoint=url,
+        )
+    raise error_of(response.status, value, response.headers)
+
+
+def error_of(status: int, value: Any, headers: Mapping[str, str]) -> BrowserCloudError:
+    """The error that a reply stands for (wire.md 2)."""
+    body = value if isinstance(value, dict) else {}
+    found = body.get("error")
+    error = found if isinstance(found, dict) else {}
+    code = str(error.get("code") or f"http_{status}")
+    message = str(error.get("message") or body.get("message") or f"HTTP status {status}")
+    details = error.get("details")
+    details = [entry for entry in details if isinstance(entry, dict)] if details else []
+    if code == "session_ended":
+        return ended_error(message, error.get("releaseReason"))
+    for entry in details:
+        if isinstance(entry.get("looked"), list):
+            return BrowserNotFound(message, looked=[str(place) for place in entry["looked"]])
+    kind = SERVICE_ERRORS.get(code, ServiceError)
+    return kind(
+        message,
+        status=status,
+        code=code,
+        request_id=error.get("requestId"),
+        retry_after=_seconds(headers.get("Retry-After")),
+        details=details,
+    )
+
+
+def ended_error(message: str, reason: str | None, session: Any = None) -> SessionEnded:
+    """The `SessionEnded` for a reason."""
+    kind = ENDINGS.get(reason or "", SessionEnded)
+    return kind(message, reason=reason, session=session)
+
+
+def read(value: Any, kind: type[wire.T]) -> wire.T:
+    """A reply as a model. A server that answers something else is `ConnectionFailed`'s business."""
+    try:
+        return wire.load(value, kind)
+    except ValueError as error:
+        raise ConnectionFailed(
+            f"the server's answer cannot be read: {error}", endpoint=""
+        ) from error
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return max(0.0, float(text)) if text is not None else None
+    except ValueError:
+        return None  # an HTTP date: no server of ours sends one, and back-off serves as well

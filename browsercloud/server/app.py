@@ -1,0 +1,160 @@
+"""The server put together: what opens, in which order, and how it closes again."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import aiohttp
+from aiohttp import WSCloseCode, web
+
+from browsercloud._aio import close_all
+from browsercloud.engines.base import Engine
+from browsercloud.errors import UsageError
+from browsercloud.server import middleware
+from browsercloud.server.config import ServerConfig
+from browsercloud.server.parts import PARTS, Parts
+from browsercloud.server.routes import add_routes
+from browsercloud.server.sessions import Sessions
+from browsercloud.server.trust import Trust
+from browsercloud.stores.base import Store
+
+MAX_BODY = 2**20
+SHUTDOWN_TIMEOUT = 5.0
+"""How long requests may go on after the sessions have ended, in seconds."""
+
+
+def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Application:
+    """The application. Engine, store and sessions open when it starts and close with it."""
+    app = web.Application(
+        middlewares=[middleware.request_id, middleware.access, middleware.errors],
+        client_max_size=MAX_BODY,
+    )
+    app.on_response_prepare.append(middleware.stamp)
+    here = Parts(Sessions(engine, store, lease_grace=config.lease_grace), store, Trust(config))
+    app[PARTS] = here
+
+    async def life(_: web.Application) -> AsyncIterator[None]:
+        here.http = aiohttp.ClientSession()
+        closers: list[Callable[[], Awaitable[object]]] = [here.http.close]
+        try:
+            closers.append(engine.close)
+            await engine.open()
+            closers.append(store.close)
+            await store.open()
+            closers.append(here.sessions.close_down)
+            await here.sessions.open()
+            yield
+        finally:
+            await close_all(closers)
+
+    async def hang_up(_: web.Application) -> None:
+        # The CDP sockets have closed with their sessions; these would stay open for ever.
+        await asyncio.gather(
+            *(ws.close(code=WSCloseCode.GOING_AWAY, message=b"shutdown") for ws in here.sockets)
+        )
+
+    app.on_shutdown.append(hang_up)
+    app.cleanup_ctx.append(life)
+    add_routes(app)
+    return app
+
+
+class Server:
+    """A server of one's own: `start` opens everything and listens, `stop` undoes it.
+
+    Used on one event loop. Whoever made engine and store need not close them: the server does.
+    """
+
+    def __init__(self, config: ServerConfig, engine: Engine, store: Store) -> None:
+        self._config = config
+        self._app = make_app(config, engine, store)
+        self._runner = web.AppRunner(
+            self._app,
+            access_log=None,
+            handler_cancellation=config.handler_cancellation,
+            shutdown_timeout=SHUTDOWN_TIMEOUT,
+            logger=_quiet_logger(),
+        )
+        self.url = ""
+        """`http://HOST:PORT` as it is bound; empty before `start`."""
+
+    async def start(self) -> None:
+        """Open engine, store and sessions, then listen.
+
+        Raises `UsageError` when the address cannot be had, and whatever a part raises; nothing is
+        left open then.
+        """
+        # The address first: a second server must not touch what the first one owns.
+        bound = _bind(self._config.host, self._config.port)
+        try:
+            await self._runner.setup()
+            await web.SockSite(self._runner, bound).start()
+        except BaseException:
+            try:
+                await self.stop()
+            finally:
+                bound.close()
+            raise
+        self.url = _url(bound)
+
+    async def stop(self) -> None:
+        """Refuse what is new, release every session, hang up, close. Safe to call twice.
+
+        Goes on after a failure and raises all of them at the end.
+        """
+        # Sessions first, while it still listens: who asks for one is told why there is none.
+        await close_all([self._runner.cleanup, self._app[PARTS].sessions.close_down])
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A socket on the first address that *host* stands for."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise UsageError(f"--host {host} cannot be resolved: {error.strerror}") from None
+    bound = socket.socket(family, kind, proto)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise UsageError(_why_not_bound(host, port, error)) from None
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+def _why_not_bound(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use; choose another with --port, or 0 for a free one"
+    return f"cannot listen on {host} port {port}: {error.strerror}"
+
+
+def _url(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _OneLine(logging.Filter):
+    """aiohttp logs the bytes of a request it cannot read, and those may hold a key."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            record.msg = f"refused what a client sent: {type(error).__name__}"
+            record.args, record.exc_info = (), None
+        return True
+
+
+def _quiet_logger() -> logging.Logger:
+    logger = logging.getLogger("browsercloud.server.http")
+    if not logger.filters:
+        logger.addFilter(_OneLine())
+    return logger

@@ -1,0 +1,261 @@
+"""The server's settings: one frozen object, made from one table."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from attrs import field, frozen
+
+from browsercloud.errors import UsageError
+
+DEFAULT_PROJECT = "default"
+SECRET_BYTES = 32
+
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_HOST = re.compile(r"[A-Za-z0-9._:%\[\]-]{1,255}")
+_YES_NO = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+@frozen(kw_only=True)
+class ServerConfig:
+    """How a server runs. Reads nothing from its surroundings; `from_environment` does.
+
+    A combination that cannot be meant raises `UsageError`.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8700
+    """0 lets the system choose."""
+
+    data_dir: Path | None = None
+    """Where key and secret are kept; `None` keeps nothing, as when embedded."""
+
+    api_key: str | None = field(default=None, repr=False)
+    """`KEY` or `PROJECT:KEY`, several separated by commas; `read_keys` takes it apart."""
+
+    key_hashes: Mapping[str, str] = field(factory=dict, repr=False)
+    """SHA-256 of a key, in hex, to project: for keys of which only the hash is known."""
+
+    token_secret: bytes = field(factory=lambda: secrets.token_bytes(SECRET_BYTES), repr=False)
+    """Signs session tokens. New for each object, unless it is loaded from `data_dir`."""
+
+    no_auth: bool = False
+    allowed_hosts: tuple[str, ...] = ()
+    lease_grace: float = 10.0
+    """Seconds that a client may be away before its sessions are released."""
+
+    chromium: Path | None = None
+    headless_shell: Path | None = None
+    handler_cancellation: bool = False
+    """Whether a client that hangs up cancels the handler of its request."""
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse what would leave the server open to strangers."""
+        if self.no_auth and not is_loopback(self.host):
+            raise UsageError(
+                f"--no-auth is for loopback only, and {self.host} can be reached by others; "
+                "use --host 127.0.0.1, or leave --no-auth out"
+            )
+
+
+@frozen(kw_only=True)
+class Setting:
+    """One row of the table: how a setting is spelled, read and explained."""
+
+    name: str
+    option: str
+    variable: str
+    default: str
+    """The default in words, for help texts."""
+
+    help: str
+    parse: Callable[[str], Any]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server bound to *host*."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _host(text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise ValueError("give an address or a name, such as 127.0.0.1, :: or localhost")
+    return text.strip("[]")
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text[:6]) > 65_535:
+        raise ValueError("give a whole number from 0 to 65535; 0 lets the system choose")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 3600:
+        raise ValueError("give a number of seconds, more than 0 and at most 3600")
+    return value
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in _YES_NO:
+        raise ValueError("give yes or no")
+    return _YES_NO[text.lower()]
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip().lower() for name in text.split(",") if name.strip())
+    if not names or not all(_HOST.fullmatch(name) for name in names):
+        raise ValueError("give host names separated by commas, such as browsers.example.com")
+    return names
+
+
+def _file(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise ValueError("there is no such file")
+    return path
+
+
+def _folder(text: str) -> Path:
+    path = Path(text).expanduser()
+    if path.exists() and not path.is_dir():
+        raise ValueError("this is not a folder")
+    return path.absolute()
+
+
+def read_keys(text: str) -> dict[str, str]:
+    """Key to project. Raises `ValueError` that never repeats the text: it is a secret."""
+    keys: dict[str, str] = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        project, _, key = entry.rpartition(":")
+        project = project or DEFAULT_PROJECT
+        if not _PROJECT.fullmatch(project) or not key.isascii() or not key.isprintable():
+            raise ValueError("give KEY or PROJECT:KEY, several separated by commas")
+        keys[key] = project
+    if not keys:
+        raise ValueError("the key is empty; leave the setting out to have one made")
+    return keys
+
+
+def _keys(text: str) -> str:
+    read_keys(text)
+    return text
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        name="host",
+        option="--host",
+        variable="BROWSERCLOUD_HOST",
+        default="127.0.0.1",
+        help="Address to listen on.",
+        parse=_host,
+    ),
+    Setting(
+        name="port",
+        option="--port",
+        variable="BROWSERCLOUD_PORT",
+        default="8700",
+        help="Port to listen on; 0 lets the system choose.",
+        parse=_port,
+    ),
+    Setting(
+        name="data_dir",
+        option="--data-dir",
+        variable="BROWSERCLOUD_DATA_DIR",
+        default="the user's data folder",
+        help="Folder for what outlives the server.",
+        parse=_folder,
+    ),
+    Setting(
+        name="api_key",
+        option="--api-key",
+        variable="BROWSERCLOUD_API_KEY",
+        default="one is made at the first start",
+        help="KEY or PROJECT:KEY, several separated by commas. Prefer the environment variable: "
+        "everyone on the machine can read a command line.",
+        parse=_keys,
+    ),
+    Setting(
+        name="no_auth",
+        option="--no-auth",
+        variable="BROWSERCLOUD_NO_AUTH",
+        default="no",
+        help="Ask for no key. On a loopback address only.",
+        parse=_flag,
+    ),
+    Setting(
+        name="allowed_hosts",
+        option="--allowed-hosts",
+        variable="BROWSERCLOUD_ALLOWED_HOSTS",
+        default="addresses, localhost and this machine's name",
+        help="More names under which web browsers may reach the server, separated by commas.",
+        parse=_hosts,
+    ),
+    Setting(
+        name="lease_grace",
+        option="--lease-grace",
+        variable="BROWSERCLOUD_LEASE_GRACE",
+        default="10",
+        help="Seconds that a client may be away before its sessions are released.",
+        parse=_seconds,
+    ),
+    Setting(
+        name="chromium",
+        option="--chromium",
+        variable="BROWSERCLOUD_CHROMIUM",
+        default="the one that is installed",
+        help="Chromium's executable.",
+        parse=_file,
+    ),
+    Setting(
+        name="headless_shell",
+        option="--headless-shell",
+        variable="BROWSERCLOUD_HEADLESS_SHELL",
+        default="the one that is installed",
+        help="Executable of Chromium's headless shell.",
+        parse=_file,
+    ),
+    Setting(
+        name="handler_cancellation",
+        option="--handler-cancellation",
+        variable="BROWSERCLOUD_HANDLER_CANCELLATION",
+        default="no",
+        help="Cancel the handling of a request when its client hangs up.",
+        parse=_flag,
+    ),
+)
+
+
+def from_environment(given: Mapping[str, str | None], environ: Mapping[str, str]) -> ServerConfig:
+    """The settings of `serve`: what was *given* on the command line, by name, else the environment.
+
+    The only place that knows the variables' names. An empty variable counts as absent; `data_dir`
+    defaults to the user's data folder. Raises `UsageError` that names setting and remedy.
+    """
+    values: dict[str, Any] = {"data_dir": Path(platformdirs.user_data_dir("browsercloud"))}
+    for setting in SETTINGS:
+        text, source = given.get(setting.name), setting.option
+        if text is None:
+            text, source = environ.get(setting.variable) or None, setting.variable
+        if text is None:
+            continue
+        try:
+            values[setting.name] = setting.parse(text)
+        except ValueError as error:
+            raise UsageError(f"{source}: {error}") from None
+    return ServerConfig(**values)

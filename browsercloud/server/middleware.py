@@ -1,0 +1,126 @@
+"""What happens around every request: its id, its line in the log, and its errors.
+
+`errors` is the one place where an exception becomes a response; `client/transport.py` reads that.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from browsercloud.cdp.connection import CdpError
+from browsercloud.errors import (
+    BrowserNotFound,
+    ConnectionFailed,
+    ServiceError,
+    SessionEnded,
+)
+
+log = logging.getLogger(__name__)
+access_log = logging.getLogger("browsercloud.access")
+
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+@web.middleware
+async def request_id(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Take the caller's `X-Request-Id` if it is harmless, else make one."""
+    given = request.headers.get("X-Request-Id", "")
+    request[REQUEST_ID] = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    return await handler(request)
+
+
+@web.middleware
+async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """One line for each request: never the query and never a header, as they hold the secrets."""
+    start = time.perf_counter()
+    status: int | str = "cancelled"
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        access_log.info(
+            "%s %s %s %.0f ms %s",
+            request.method,
+            request.rel_url.raw_path,
+            status,
+            (time.perf_counter() - start) * 1000,
+            request[REQUEST_ID],
+        )
+
+
+@web.middleware
+async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever a handler raises into the body of wire.md 2."""
+    try:
+        return await handler(request)
+    except Exception as error:
+        return error_response(request, error)
+
+
+async def stamp(request: web.Request, response: web.StreamResponse) -> None:
+    """Put the request's id on the response, just before its first byte."""
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
+
+
+def error_response(request: web.Request, error: Exception) -> web.Response:
+    """*error* as JSON."""
+    status, problem, headers = describe(request, error)
+    body = {"error": problem, "message": problem["message"]}
+    return web.json_response(body, status=status, headers=headers)
+
+
+def describe(request: web.Request, error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
+    """Status, body and headers for *error*. What nobody foresaw is logged here, and hidden."""
+    headers: dict[str, str] = {}
+    more: dict[str, Any] = {}
+    match error:
+        case web.HTTPException():
+            status, code, message = _of_aiohttp(request, error)
+            headers = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+        case ServiceError():
+            status, code, message = error.status, error.code, error.message
+            if error.details:
+                more["details"] = error.details
+            if error.retry_after is not None:
+                headers["Retry-After"] = str(max(1, round(error.retry_after)))
+        case SessionEnded():
+            status, code, message = 410, "session_ended", error.message
+            more["releaseReason"] = error.reason
+        case BrowserNotFound():
+            status, code, message = 502, "launch_failed", str(error)
+            looked = {"path": "browser", "reason": str(error), "looked": error.looked}
+            more["details"] = [looked]
+        case ConnectionFailed() | CdpError() | TimeoutError():
+            log.warning("%s %s: %r", request.method, request.rel_url.raw_path, error)
+            status, code = 502, "browser_unresponsive"
+            message = "the session's browser did not answer; try again, or release the session"
+        case _:
+            log.error("%s %s failed", request.method, request.rel_url.raw_path, exc_info=error)
+            status, code = 500, "internal"
+            message = "something went wrong inside the server; its log says more"
+    body = {"code": code, "message": message, "requestId": request[REQUEST_ID], **more}
+    return status, body, headers
+
+
+def _of_aiohttp(request: web.Request, error: web.HTTPException) -> tuple[int, str, str]:
+    status = error.status
+    if status == 404:
+        message = f"there is nothing at {request.rel_url.raw_path}"
+    elif status == 405:
+        message = f"{request.method} is not possible here; Allow lists what is"
+    elif status == 413:
+        message = "the body is larger than 1 MiB"
+    else:
+        message = error.text or error.reason
+    return status, _CODES.get(status, "invalid_request" if status < 500 else "internal"), message

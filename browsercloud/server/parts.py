@@ -1,0 +1,185 @@
+"""What handlers work with, and what each of them asks of a request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, NoReturn
+
+from aiohttp import ClientSession, web
+from attrs import define, field
+
+from browsercloud.errors import ServiceError, SessionEnded
+from browsercloud.models import Session, SessionStatus
+from browsercloud.server.sessions import ActiveSession, Sessions, not_found
+from browsercloud.server.trust import Caller, Trust, is_upgrade
+from browsercloud.stores.base import Store
+from browsercloud.wire import invalid, read_session_id
+
+STARTING_PATIENCE = 60.0
+"""How long a socket waits for its session to become live, in seconds."""
+
+_UTF8 = ("utf-8", "utf8")
+
+
+@define(eq=False)
+class Parts:
+    """The server's collaborators, as handlers see them."""
+
+    sessions: Sessions
+    store: Store
+    trust: Trust
+    http: ClientSession = field(init=False, repr=False)
+    """For the browsers' endpoints; there while the application runs."""
+
+    sockets: set[web.WebSocketResponse] = field(factory=set, repr=False)
+    """Sockets that end with the server, not with a session."""
+
+
+PARTS: web.AppKey[Parts] = web.AppKey("parts", Parts)
+CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+
+
+def parts(request: web.Request) -> Parts:
+    """The server's collaborators."""
+    return request.app[PARTS]
+
+
+def project(request: web.Request) -> str:
+    """The caller's project, on a route that asks for a key."""
+    found = request[CALLER].project
+    if found is None:
+        raise RuntimeError("this route lets tokens in, which belong to no project")
+    return found
+
+
+def session_id(request: web.Request) -> str:
+    """The id in the path. One that is no UUID names no session, so that is 404 like any other."""
+    text = request.match_info["session_id"]
+    try:
+        return read_session_id(text)
+    except ValueError:
+        raise not_found(text) from None
+
+
+async def record(request: web.Request, wanted: str) -> Session:
+    """The record of the session *wanted*, if the caller may see it.
+
+    A key finds its project's sessions, ended ones too. A token has died with its session: raises
+    `SessionEnded` then. Raises `SessionNotFound`.
+    """
+    here = parts(request)
+    owner = request[CALLER].project
+    if owner is not None:
+        return await here.sessions.get(owner, wanted)
+    row = await here.store.get(wanted)
+    if row is None:
+        raise not_found(wanted)
+    session = await here.sessions.get(row.project, wanted)
+    if session.status.ended or session.status is SessionStatus.RELEASING:
+        raise over(session)
+    return session
+
+
+async def active(request: web.Request, wanted: str) -> ActiveSession:
+    """The session *wanted* in the registry, if the caller may use it.
+
+    Raises `SessionEnded` when it is over, `SessionNotFound` when it is not the caller's.
+    """
+    found = parts(request).sessions.live(wanted)
+    if found is not None and request[CALLER].project in (None, found.project):
+        return found
+    raise over(await record(request, wanted))
+
+
+async def endpoint_of(session: ActiveSession) -> str:
+    """The endpoint of the session's browser; waits for a session that is still starting.
+
+    Raises what the start failed with, `SessionEnded`, or 503 when it takes longer than a minute.
+    """
+    if session.starting is not None:
+        either: set[asyncio.Future[Any]] = {session.starting, session.ended}
+        await asyncio.wait(either, timeout=STARTING_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+    if session.problem is not None:
+        raise session.problem
+    if session.ended.done():
+        reason = session.ended.result()
+        raise SessionEnded(f"session {session.id} has ended: {reason}", reason=reason)
+    if session.handle is None:
+        raise ServiceError(
+            f"session {session.id} is still starting", status=503, code="starting", retry_after=1
+        )
+    return session.handle.endpoint
+
+
+def over(session: Session) -> SessionEnded:
+    """The error that says the session is over, and why."""
+    reason = session.release_reason
+    return SessionEnded(
+        f"session {session.id} has ended: {reason or 'it is being released'}",
+        reason=reason,
+        session=session,
+    )
+
+
+def require_upgrade(request: web.Request) -> None:
+    """Raise 426 unless the request wants to become a WebSocket."""
+    if not is_upgrade(request):
+        raise ServiceError(
+            "this is a WebSocket address; connect to it as one",
+            status=426,
+            code="upgrade_required",
+        )
+
+
+def query(request: web.Request, allowed: Collection[str], *, prefix: str = "") -> dict[str, str]:
+    """The query's parameters. Raises `InvalidRequest` for an unknown one and for one given twice.
+
+    *prefix* allows names that begin with it. `token` is always allowed: it was checked before.
+    """
+    found: list[tuple[str, str]] = []
+    for name in dict.fromkeys(request.query):
+        known = name in allowed or name == "token" or (prefix and name.startswith(prefix))
+        if not known:
+            found.append((name, "unknown parameter"))
+        elif len(request.query.getall(name)) > 1:
+            found.append((name, "given more than once"))
+    if found:
+        raise invalid(found)
+    return dict(request.query)
+
+
+async def read_json(request: web.Request) -> Any:
+    """The body as JSON; an empty one is an empty object. Anything malformed is `InvalidRequest`."""
+    raw = await request.read()
+    if (request.charset or "utf-8").lower() not in _UTF8:
+        raise invalid([("", "the body must be UTF-8")])
+    if not raw.strip():
+        return {}
+    try:
+        value = json.loads(
+            raw.decode(), parse_constant=_no_constant, object_pairs_hook=_no_duplicates
+        )
+        if re.search(rb"\\u[dD][89a-fA-F]", raw):
+            # Half a surrogate pair is JSON and cannot be written as UTF-8 ever after.
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise invalid([("", "the body holds half a surrogate pair")]) from None
+    except UnicodeDecodeError:
+        raise invalid([("", "the body must be UTF-8")]) from None
+    except (ValueError, RecursionError) as error:
+        raise invalid([("", f"the body is not JSON: {error}")]) from None
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> Mapping[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a field is given twice")
+    return value

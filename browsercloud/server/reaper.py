@@ -1,0 +1,116 @@
+"""What ends sessions that nobody ends: timeouts, lost leases, and the regular reconciliation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from browsercloud._aio import stop_task
+
+log = logging.getLogger(__name__)
+
+RECONCILE_EVERY = 30.0
+"""Seconds between two reconciliations."""
+
+
+class Reaper:
+    """One timer for each session's life, and one task that reconciles now and then."""
+
+    def __init__(
+        self,
+        expired: Callable[[str], None],
+        reconcile: Callable[[], Awaitable[None]],
+        *,
+        every: float = RECONCILE_EVERY,
+    ) -> None:
+        self._on_expired = expired
+        self._reconcile = reconcile
+        self._every = every
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._regular: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        """Begin to reconcile."""
+        self._regular = asyncio.create_task(self._run(), name="reconcile")
+
+    async def close(self) -> None:
+        """Stop every timer and the regular task. Safe to call twice."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        await stop_task(self._regular)
+
+    def expire(self, session_id: str, seconds: float) -> None:
+        """End the session in so many seconds from now, instead of at any time set before."""
+        self.forget(session_id)
+        loop = asyncio.get_running_loop()
+        self._timers[session_id] = loop.call_later(seconds, self._expired, session_id)
+
+    def forget(self, session_id: str) -> None:
+        """Watch the session no more."""
+        timer = self._timers.pop(session_id, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _expired(self, session_id: str) -> None:
+        self._timers.pop(session_id, None)
+        self._on_expired(session_id)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            try:
+                await self._reconcile()
+            except Exception:
+                # The next round may find it mended; to stop reconciling would hide every later one.
+                log.exception("reconciling failed")
+
+
+class Leases:
+    """Who is connected. A lease without a connection is lost after *grace* seconds.
+
+    A lease belongs to a project, as its sessions do. Several sockets may hold the same one,
+    as while a client reconnects before the kernel has noticed that its old socket is dead.
+    """
+
+    def __init__(self, lost: Callable[[str, str], None], *, grace: float) -> None:
+        self._lost = lost
+        self._grace = grace
+        self._sockets: dict[tuple[str, str], int] = {}
+        self._timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
+
+    def connected(self, project: str, lease_id: str) -> None:
+        """A socket holds the lease."""
+        key = (project, lease_id)
+        self._sockets[key] = self._sockets.get(key, 0) + 1
+        self._stop_timer(key)
+
+    def disconnected(self, project: str, lease_id: str) -> None:
+        """A socket let the lease go; the last one starts the grace."""
+        key = (project, lease_id)
+        self._sockets[key] -= 1
+        if self._sockets[key] == 0:
+            del self._sockets[key]
+            self.hold(project, lease_id)
+
+    def hold(self, project: str, lease_id: str) -> None:
+        """A session depends on the lease: if no socket holds it, its grace begins now."""
+        key = (project, lease_id)
+        if key not in self._sockets and key not in self._timers:
+            loop = asyncio.get_running_loop()
+            self._timers[key] = loop.call_later(self._grace, self._over, key)
+
+    def close(self) -> None:
+        """Forget every lease without ending its sessions."""
+        for key in list(self._timers):
+            self._stop_timer(key)
+
+    def _over(self, key: tuple[str, str]) -> None:
+        self._timers.pop(key, None)
+        self._lost(*key)
+
+    def _stop_timer(self, key: tuple[str, str]) -> None:
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()

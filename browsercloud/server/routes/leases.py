@@ -1,0 +1,64 @@
+"""`/v1/leases/{leaseId}`: a socket that says its client is alive."""
+
+from __future__ import annotations
+
+import socket
+
+from aiohttp import web
+
+from browsercloud.server.parts import parts, project, query, require_upgrade
+from browsercloud.wire import invalid, read_session_id
+
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 15, 5, 3
+"""Seconds of silence before the kernel asks, seconds between its questions, questions in vain.
+
+A host that is cut off is found after half a minute. The kernel of the other side answers, so a
+client whose own loop is blocked stays connected; nothing is asked of the client itself.
+"""
+
+GOODBYE_PATIENCE = 2.0
+MAX_MESSAGE = 1024
+
+
+async def hold(request: web.Request) -> web.StreamResponse:
+    """Hold the lease as long as the socket is open. What the client says is not listened to."""
+    query(request, {"apiKey"})
+    lease_id, owner = _lease_id(request), project(request)
+    here = parts(request)
+    leases = here.sessions.leases
+    held = web.WebSocketResponse(timeout=GOODBYE_PATIENCE, max_msg_size=MAX_MESSAGE, compress=False)
+    # Before the upgrade is answered: a client that has its answer may count on the lease.
+    leases.connected(owner, lease_id)
+    here.sockets.add(held)
+    try:
+        await held.prepare(request)
+        keep_alive(request)
+        async for _ in held:
+            pass
+    finally:
+        here.sockets.discard(held)
+        leases.disconnected(owner, lease_id)
+    return held
+
+
+def keep_alive(request: web.Request) -> None:
+    """Let the kernel find a dead peer on this connection."""
+    transport = request.transport
+    found = transport.get_extra_info("socket") if transport is not None else None
+    if found is None:
+        return
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # macOS calls the first one otherwise.
+    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE")  # noqa: B009
+    found.setsockopt(socket.IPPROTO_TCP, idle, KEEPALIVE_IDLE)
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
+
+
+def _lease_id(request: web.Request) -> str:
+    try:
+        lease_id = read_session_id(request.match_info["lease_id"])
+    except ValueError as error:
+        raise invalid([("leaseId", str(error))]) from None
+    require_upgrade(request)
+    return lease_id

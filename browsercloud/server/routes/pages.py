@@ -1,0 +1,183 @@
+"""The pages for people: a session's own page and its viewer, and the pictures they show."""
+
+from __future__ import annotations
+
+import base64
+from functools import cache
+from html import escape
+from importlib import resources
+from string import Template
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from browsercloud.cdp.connection import CdpConnection
+from browsercloud.errors import ServiceError
+from browsercloud.models import Session
+from browsercloud.server.middleware import describe
+from browsercloud.server.parts import active, endpoint_of, query, record, session_id
+from browsercloud.wire import dump, invalid
+
+PICTURE_TIMEOUT = 8.0
+"""How long a browser may take for one picture, in seconds. A hung page takes for ever."""
+
+QUALITY = 70
+
+HEADERS = {
+    # The token is in the address: it must not travel on, nor be kept.
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Robots-Tag": "noindex, nofollow",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    ),
+}
+
+_FORMATS = {"jpeg": "image/jpeg", "png": "image/png"}
+_ASSETS = {"style.css": "text/css", "page.js": "text/javascript"}
+_HIDDEN = ("websocketUrl", "debugUrl", "sessionViewerUrl", "config", "error")
+
+
+async def debug(request: web.Request) -> web.Response:
+    """The session's page: its record, its open tabs, its picture."""
+    query(request, ())
+    session = await _live_record(request)
+    return _page(
+        "session.html",
+        id=escape(session.id),
+        name=escape(session.name or session.id),
+        status=escape(session.status),
+        record=_rows(session),
+    )
+
+
+async def viewer(request: web.Request) -> web.Response:
+    """The picture alone, as large as the window. `fullscreen=true` leaves the bar out."""
+    given = query(request, {"pageId", "fullscreen"})
+    session = await _live_record(request)
+    return _page(
+        "viewer.html",
+        id=escape(session.id),
+        name=escape(session.name or session.id),
+        status=escape(session.status),
+        bar="hidden" if given.get("fullscreen") == "true" else "",
+    )
+
+
+async def screenshot(request: web.Request) -> web.Response:
+    """One picture of a tab: of the first one, or of `pageId`. PNG, or JPEG by default."""
+    given = query(request, {"pageId", "format"})
+    kind = given.get("format", "jpeg")
+    if kind not in _FORMATS:
+        raise invalid([("format", f"must be one of {', '.join(_FORMATS)}")])
+    endpoint = await endpoint_of(await active(request, session_id(request)))
+    picture = await take_picture(endpoint, given.get("pageId"), kind)
+    return web.Response(body=picture, content_type=_FORMATS[kind], headers=HEADERS)
+
+
+async def asset(request: web.Request) -> web.Response:
+    """A style sheet or script of the pages."""
+    name = request.match_info["name"]
+    if name not in _ASSETS:
+        raise web.HTTPNotFound
+    headers = {"Cache-Control": "max-age=300", "X-Content-Type-Options": "nosniff"}
+    return web.Response(
+        text=_file(name), content_type=_ASSETS[name], charset="utf-8", headers=headers
+    )
+
+
+def errors_as_html(handler: Handler) -> Handler:
+    """A page's errors are pages."""
+
+    async def readable(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Exception as error:
+            status, problem, headers = describe(request, error)
+            response = _page(
+                "message.html",
+                title=escape(_TITLES.get(status, "This did not work")),
+                message=escape(problem["message"]),
+                code=escape(problem["code"]),
+                request=escape(problem["requestId"]),
+            )
+            response.set_status(status)
+            response.headers.update(headers)
+            return response
+
+    return readable
+
+
+_TITLES = {
+    401: "This link does not open the session",
+    404: "There is no such session",
+    410: "The session has ended",
+}
+
+
+async def take_picture(endpoint: str, page_id: str | None, kind: str) -> bytes:
+    """A picture of one tab of the browser. Raises `CdpError` when there is none in time.
+
+    *page_id* is a CDP target; `None` takes the first tab. Raises 404 `page_not_found`.
+    """
+    async with await CdpConnection.open(endpoint, timeout=PICTURE_TIMEOUT) as browser:
+        target = await _target(browser, page_id)
+        attached = await browser.send(
+            "Target.attachToTarget", {"targetId": target, "flatten": True}, timeout=PICTURE_TIMEOUT
+        )
+        wanted = {"format": kind, "optimizeForSpeed": True}
+        if kind == "jpeg":
+            wanted["quality"] = QUALITY
+        picture = await browser.send(
+            "Page.captureScreenshot", wanted, attached["sessionId"], timeout=PICTURE_TIMEOUT
+        )
+    return base64.b64decode(picture["data"])
+
+
+async def _target(browser: CdpConnection, page_id: str | None) -> str:
+    reply = await browser.send("Target.getTargets", timeout=PICTURE_TIMEOUT)
+    pages: list[str] = [
+        target["targetId"] for target in reply["targetInfos"] if target["type"] == "page"
+    ]
+    if page_id is None and pages:
+        return pages[0]
+    if page_id in pages:
+        return page_id
+    raise ServiceError("the session has no such page", status=404, code="page_not_found")
+
+
+async def _live_record(request: web.Request) -> Session:
+    """The record of a session that still lives; `SessionEnded` after that, for keys as well."""
+    wanted = session_id(request)
+    await active(request, wanted)
+    return await record(request, wanted)
+
+
+def _rows(session: Session) -> str:
+    """The record as rows of a table; what is empty, or opens something, is left out."""
+    facts = {name: value for name, value in dump(session).items() if name not in _HIDDEN}
+    rows = []
+    for name, value in facts.items():
+        if value is None or value == {}:
+            continue
+        text = (
+            ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        )
+        rows.append(
+            f'<tr><th scope="row">{escape(name)}</th>'
+            f'<td data-field="{escape(name)}">{escape(str(text))}</td></tr>'
+        )
+    return "\n".join(rows)
+
+
+def _page(template: str, **values: str) -> web.Response:
+    text = Template(_file(template)).substitute(values)
+    return web.Response(text=text, content_type="text/html", charset="utf-8", headers=HEADERS)
+
+
+@cache
+def _file(name: str) -> str:
+    folder = resources.files("browsercloud.server").joinpath("pages")
+    return folder.joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,195 @@
+"""`/v1/sessions`: create, list, retrieve, live details, extend, release."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from urllib.parse import urlsplit
+
+import aiohttp
+import attrs
+from aiohttp import web
+from attrs import field, frozen
+
+from browsercloud.cdp.connection import CdpConnection
+from browsercloud.models import (
+    LiveDetails,
+    LivePage,
+    Released,
+    Seconds,
+    SessionList,
+    SessionOptions,
+    SessionStatus,
+)
+from browsercloud.server.parts import (
+    active,
+    endpoint_of,
+    parts,
+    project,
+    query,
+    read_json,
+    record,
+    session_id,
+)
+from browsercloud.server.urls import Urls, with_urls
+from browsercloud.stores.base import Query
+from browsercloud.wire import dump, invalid, read, read_create, read_session_id
+
+log = logging.getLogger(__name__)
+
+DEFAULT_LIMIT, MAX_LIMIT = 50, 100
+BROWSER_TIMEOUT = 5.0
+"""How long a browser may take to list its pages, in seconds."""
+
+_BOOLEANS = {"true": True, "false": False}
+_LABEL = "metadata."
+
+
+@frozen(kw_only=True)
+class ExtendRequest:
+    """The body of extend: the new life from now, with the bounds of create's `timeout`."""
+
+    timeout: Seconds = field(validator=attrs.fields(SessionOptions).timeout.validator)
+
+
+async def create(request: web.Request) -> web.Response:
+    """Start a session: 201 made, 200 it lives already, 202 not live yet."""
+    wait = _boolean("wait", query(request, {"wait"}).get("wait", "true"))
+    wanted = read_create(await read_json(request))
+    session, made = await parts(request).sessions.create(project(request), wanted, wait=wait)
+    live = session.status is SessionStatus.LIVE
+    status = 202 if not live else 201 if made else 200
+    return web.json_response(dump(with_urls(request, session)), status=status)
+
+
+async def index(request: web.Request) -> web.Response:
+    """One page of the project's sessions. A listing opens nothing: its URLs carry no token."""
+    wanted = read_query(project(request), query(request, _LIST_PARAMETERS, prefix=_LABEL))
+    # One more than asked for tells whether there is another page.
+    one_more = attrs.evolve(wanted, limit=wanted.limit + 1)
+    found, total = await parts(request).sessions.list(one_more)
+    page = tuple(with_urls(request, session, token=False) for session in found[: wanted.limit])
+    more = page[-1].id if len(found) > wanted.limit else None
+    return web.json_response(dump(SessionList(sessions=page, next_cursor=more, total_count=total)))
+
+
+async def retrieve(request: web.Request) -> web.Response:
+    """One record, ended ones too."""
+    query(request, ())
+    session = await record(request, session_id(request))
+    return web.json_response(dump(with_urls(request, session)))
+
+
+async def live(request: web.Request) -> web.Response:
+    """What is open in the session."""
+    query(request, ())
+    wanted = session_id(request)
+    endpoint = await endpoint_of(await active(request, wanted))
+    pages = await open_pages(parts(request).http, endpoint, Urls(request, wanted))
+    return web.json_response(dump(pages))
+
+
+async def extend(request: web.Request) -> web.Response:
+    """A new life from now."""
+    query(request, ())
+    wanted = read(await read_json(request), ExtendRequest)
+    session = await parts(request).sessions.extend(
+        project(request), session_id(request), wanted.timeout
+    )
+    return web.json_response(dump(with_urls(request, session)))
+
+
+async def release(request: web.Request) -> web.Response:
+    """End one session; answers when all of it is gone."""
+    query(request, ())
+    await _no_body(request)
+    released = await parts(request).sessions.release(project(request), session_id(request))
+    return web.json_response(dump(released))
+
+
+async def release_all(request: web.Request) -> web.Response:
+    """End every session of the project."""
+    query(request, ())
+    await _no_body(request)
+    count = await parts(request).sessions.release_all(project(request))
+    released = Released(success=True, message=f"Sessions released: {count}")
+    return web.json_response(dump(released))
+
+
+async def open_pages(http: aiohttp.ClientSession, endpoint: str, urls: Urls) -> LiveDetails:
+    """The tabs of a browser, wherever it runs. Raises `CdpError`; icons that are unknown are none.
+
+    Other targets (workers, frames, DevTools itself) are left out.
+    """
+    async with await CdpConnection.open(endpoint, timeout=BROWSER_TIMEOUT) as browser:
+        reply = await browser.send("Target.getTargets", timeout=BROWSER_TIMEOUT)
+    icons = await _icons(http, endpoint)
+    pages = tuple(
+        LivePage(
+            id=target["targetId"],
+            url=target["url"],
+            title=target["title"],
+            favicon=icons.get(target["targetId"]),
+            session_viewer_url=urls.viewer(target["targetId"]),
+            session_viewer_fullscreen_url=urls.viewer(target["targetId"], fullscreen=True),
+        )
+        for target in reply["targetInfos"]
+        if target["type"] == "page" and not target["url"].startswith("devtools://")
+    )
+    return LiveDetails(
+        pages=pages,
+        ws_url=urls.cdp(),
+        session_viewer_url=urls.viewer(),
+        session_viewer_fullscreen_url=urls.viewer(fullscreen=True),
+    )
+
+
+async def _icons(http: aiohttp.ClientSession, endpoint: str) -> dict[str, str]:
+    """Icon URLs by target id. CDP does not tell them, Chromium's HTTP listing does."""
+    parts_of = urlsplit(endpoint)
+    address = f"{parts_of.scheme.replace('ws', 'http', 1)}://{parts_of.netloc}/json/list"
+    try:
+        async with asyncio.timeout(BROWSER_TIMEOUT), http.get(address) as response:
+            listed = await response.json()
+        return {target["id"]: target["faviconUrl"] for target in listed if "faviconUrl" in target}
+    except (aiohttp.ClientError, OSError, ValueError, TypeError, KeyError) as error:
+        log.debug("a browser does not list its icons: %s", type(error).__name__)
+        return {}
+
+
+_LIST_PARAMETERS = ("status", "limit", "cursorId")
+
+
+def read_query(owner: str, given: dict[str, str]) -> Query:
+    """The list's parameters. Raises `InvalidRequest` with every one that is wrong."""
+    found: list[tuple[str, str]] = []
+    status = cursor = None
+    limit = given.get("limit", str(DEFAULT_LIMIT))
+    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:4]) <= MAX_LIMIT:
+        found.append(("limit", f"must be a whole number from 1 to {MAX_LIMIT}"))
+    try:
+        status = SessionStatus(given["status"]) if "status" in given else None
+    except ValueError:
+        found.append(("status", f"must be one of {', '.join(SessionStatus)}"))
+    try:
+        cursor = read_session_id(given["cursorId"]) if "cursorId" in given else None
+    except ValueError as error:
+        found.append(("cursorId", str(error)))
+    if found:
+        raise invalid(found)
+    labels = {name.removeprefix(_LABEL): v for name, v in given.items() if name.startswith(_LABEL)}
+    return Query(project=owner, status=status, metadata=labels, limit=int(limit), cursor_id=cursor)
+
+
+def _boolean(name: str, text: str) -> bool:
+    if text not in _BOOLEANS:
+        raise invalid([(name, "must be true or false")])
+    return _BOOLEANS[text]
+
+
+async def _no_body(request: web.Request) -> None:
+    """A release takes no options; one that is sent is refused by its name."""
+    body = await read_json(request)
+    if body != {}:
+        names = sorted(body) if isinstance(body, dict) else [""]
+        raise invalid([(name, "unknown field") for name in names])

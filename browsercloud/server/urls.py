@@ -1,0 +1,50 @@
+"""The URLs that the server hands out, built from the address that the caller used."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+import attrs
+from aiohttp import web
+
+from browsercloud.models import Session
+from browsercloud.server.parts import parts
+
+
+class Urls:
+    """The URLs of one session, as its caller can reach them. Each carries the session's token."""
+
+    def __init__(self, request: web.Request, session_id: str, *, token: bool = True) -> None:
+        self._id = session_id
+        self._token = {"token": parts(request).trust.token(session_id)} if token else {}
+        self._http = f"{request.scheme}://{request.host}"
+        self._ws = f"ws{self._http.removeprefix('http')}"
+
+    def cdp(self) -> str:
+        """CDP, browser level."""
+        return f"{self._ws}/v1/sessions/{self._id}/cdp?{self._query()}"
+
+    def debug(self) -> str:
+        """The session's page."""
+        return f"{self._http}/sessions/{self._id}?{self._query()}"
+
+    def viewer(self, page_id: str | None = None, *, fullscreen: bool = False) -> str:
+        """The live picture of the session, or of one of its pages."""
+        more = {"pageId": page_id} if page_id is not None else {}
+        if fullscreen:
+            more["fullscreen"] = "true"
+        return f"{self._http}/sessions/{self._id}/viewer?{self._query(**more)}"
+
+    def _query(self, **more: str) -> str:
+        return urlencode({**self._token, **more})
+
+
+def with_urls(request: web.Request, session: Session, *, token: bool = True) -> Session:
+    """The record with its URLs. Without *token* they open nothing by themselves."""
+    urls = Urls(request, session.id, token=token)
+    return attrs.evolve(
+        session,
+        websocket_url=urls.cdp(),
+        debug_url=urls.debug(),
+        session_viewer_url=urls.viewer(),
+    )

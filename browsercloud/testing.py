@@ -1,0 +1,102 @@
+"""Engines without a browser, named by how they behave. For tests of whatever uses a server.
+
+Each counts what it was asked for: `starts` and `stops` are the session ids, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from browsercloud.engines.base import BrowserHandle
+from browsercloud.models import BrowserExit, SessionOptions
+
+NO_ENDPOINT = "ws://127.0.0.1:9/nothing-listens-here"
+
+
+class IdleEngine:
+    """Starts at once something that does nothing. *endpoint* is what its handles point to."""
+
+    def __init__(self, *, endpoint: str = NO_ENDPOINT) -> None:
+        self.endpoint = endpoint
+        self.starts: list[str] = []
+        self.stops: list[str] = []
+        self.cancelled: list[str] = []
+        """Starts that were cancelled before they were done."""
+
+        self._running: dict[str, BrowserHandle] = {}
+
+    async def open(self) -> None:
+        """Ready when made."""
+
+    async def close(self) -> None:
+        """Stop everything that runs."""
+        for handle in list(self._running.values()):
+            await self.stop(handle, grace=0)
+
+    async def start(self, session_id: str, options: SessionOptions) -> BrowserHandle:
+        """A handle to nothing."""
+        self.starts.append(session_id)
+        try:
+            await self._come_up()
+        except asyncio.CancelledError:
+            self.cancelled.append(session_id)
+            raise
+        handle = BrowserHandle(
+            session_id=session_id,
+            endpoint=self.endpoint,
+            user_agent=options.user_agent or "Idle/1.0",
+            exited=asyncio.get_running_loop().create_future(),
+        )
+        self._running[session_id] = handle
+        return handle
+
+    async def stop(self, handle: BrowserHandle, *, grace: float) -> None:
+        """End it as if it left by itself, or by a signal without *grace*."""
+        self.stops.append(handle.session_id)
+        self._running.pop(handle.session_id, None)
+        if not handle.exited.done():
+            killed = BrowserExit(signal="SIGKILL")
+            handle.exited.set_result(BrowserExit(exit_code=0) if grace else killed)
+
+    async def poll(self, handle: BrowserHandle) -> BrowserExit | None:
+        """How it ended, if it has."""
+        return handle.exited.result() if handle.exited.done() else None
+
+    def running(self) -> Mapping[str, BrowserHandle]:
+        """What was started and not stopped."""
+        return dict(self._running)
+
+    async def _come_up(self) -> None:
+        """What a start waits for."""
+
+
+class SlowEngine(IdleEngine):
+    """Takes *delay* seconds to start."""
+
+    def __init__(self, delay: float, *, endpoint: str = NO_ENDPOINT) -> None:
+        super().__init__(endpoint=endpoint)
+        self.delay = delay
+
+    async def _come_up(self) -> None:
+        await asyncio.sleep(self.delay)
+
+
+class NeverEngine(IdleEngine):
+    """Its starts never end, until they are cancelled."""
+
+    async def _come_up(self) -> None:
+        await asyncio.get_running_loop().create_future()
+
+
+class DyingEngine(IdleEngine):
+    """Starts well; its browsers die when told to."""
+
+    def die(self, session_id: str, how: BrowserExit | None = None) -> None:
+        """Let this session's browser die, as by SIGKILL unless *how* says otherwise.
+
+        Raises `KeyError` when it does not run.
+        """
+        exited = self._running[session_id].exited
+        if not exited.done():
+            exited.set_result(how or BrowserExit(signal="SIGKILL"))

@@ -1,0 +1,49 @@
+"""How everything here is run: `python -m nox -s demo`, `tests`, `lint`, `typing`, `examples`."""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.sessions = ["tests", "lint", "typing", "examples"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Open a live session on an embedded cloud: nox -s demo [-- URL]."""
+    session.install(".")
+    session.run("browsercloud", "install")
+    session.run("browsercloud", "demo", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the whole test suite with a real Chromium: nox -s tests [-- PYTEST ARGUMENTS]."""
+    session.install("-e", ".[tests]")
+    session.run("browsercloud", "install")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.install("-e", ".[lint]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the package, and the public API as a user's code sees it, under mypy --strict."""
+    session.install("-e", ".[typing,tests]")
+    session.run("mypy")
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """Run every example as a user would."""
+    session.install("-e", ".")
+    session.run("browsercloud", "install")
+    for example in sorted(Path("examples").glob("*.py")):
+        session.run("python", str(example))

@@ -1,0 +1,78 @@
+"""`browsercloud serve` in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+KEY = "a-key-for-tests"
+SERVE = [sys.executable, "-m", "browsercloud", "serve", "--port", "0"]
+
+
+class Serving:
+    """A running server: where it is, and how to end it."""
+
+    def __init__(self, process: subprocess.Popen[str], url: str, data_dir: Path) -> None:
+        self.process = process
+        self.url = url
+        self.key = KEY
+        self.data_dir = data_dir
+
+    def kill(self) -> None:
+        """SIGKILL: it has no chance to clean up."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+    def get(self, path: str) -> Any:
+        """The JSON at *path*."""
+        request = urllib.request.Request(self.url + path, headers={"x-api-key": self.key})
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+
+    def wait_for_sessions(self, *, ended: int, within: float) -> list[dict[str, Any]]:
+        """The records, once so many have ended and no other is left."""
+        end = time.monotonic() + within
+        while True:
+            records: list[dict[str, Any]] = self.get("/v1/sessions")["sessions"]
+            over = [record for record in records if record["status"] in ("released", "failed")]
+            if len(over) == ended == len(records):
+                return over
+            assert time.monotonic() < end, records
+            time.sleep(0.02)
+
+
+@contextmanager
+def serving(root: Path, *arguments: str) -> Iterator[Serving]:
+    """Start it on a free port with its data below *root*; stop it in order at the end."""
+    data_dir = root / "data"
+    with subprocess.Popen(
+        [*SERVE, "--data-dir", str(data_dir), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=(root / "serve.log").open("a"),
+        text=True,
+        env=os.environ | {"BROWSERCLOUD_API_KEY": KEY},
+    ) as process:
+        try:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            assert first.startswith("listening on http://"), (root / "serve.log").read_text()
+            server = Serving(process, first.removeprefix("listening on ").strip(), data_dir)
+            yield server
+            if process.poll() is None:
+                assert server.stop() == 0
+        finally:
+            process.kill()

@@ -1,0 +1,77 @@
+"""The public API as a user's code sees it: checked by mypy --strict, never run."""
+
+from playwright.async_api import Browser as PlaywrightBrowser
+from playwright.async_api import BrowserContext, Page
+
+from browsercloud import (
+    Browser,
+    BrowserCloud,
+    BrowserCrashed,
+    Dimensions,
+    LiveDetails,
+    LiveSession,
+    Released,
+    Session,
+    SessionEnded,
+    SessionList,
+    SessionOptions,
+    SessionStatus,
+)
+
+
+async def sessions() -> None:
+    """A live session, with every option."""
+    options = SessionOptions(browser=Browser.HEADLESS_SHELL, dimensions=Dimensions(800, 600))
+    async with BrowserCloud(url="http://127.0.0.1:8700", api_key="k", create_timeout=5) as client:
+        async with client.session() as session:
+            live: LiveSession = session
+            page: Page = live.page
+            context: BrowserContext = live.context
+            browser: PlaywrightBrowser = live.browser
+            urls: list[str] = [live.websocket_url, live.debug_url, live.session_viewer_url, live.id]
+            info: Session = live.info
+            again: Page = await live.reconnect()
+            over: Released = await live.release()
+            print(page, context, browser, urls, info, again, over)
+        async with client.session(
+            options,
+            session_id="5b5b1f0e-6a0e-4a9e-9b3e-0d3c1f3f5a11",
+            timeout=60,
+            browser="chromium",
+            dimensions=(1024, 768),
+            headless=True,
+            user_agent="agent/1.0",
+            name="n",
+            build="b",
+            metadata={"k": "v"},
+        ) as second:
+            print(second.page)
+
+
+async def by_id(client: BrowserCloud) -> None:
+    """The resource, and Playwright on a session made by `create`."""
+    session: Session = await client.sessions.create(timeout=1.5)
+    found: Session = await client.sessions.retrieve(session.id)
+    page: SessionList = await client.sessions.list(status=SessionStatus.LIVE, metadata={"k": "v"})
+    live: LiveDetails = await client.sessions.live(found.id)
+    longer: Session = await client.sessions.extend(session.id, timeout=60)
+    async with await client.playwright.connect(session) as connection:
+        await connection.page.goto("https://example.com")
+    count: int = await client.sessions.release_all()
+    print(page, live, longer, count)
+
+
+def refused(client: BrowserCloud) -> None:
+    """What mypy must not let through: each of these would be an unused ignore otherwise."""
+    client.session(timeout="60")  # type: ignore[arg-type]
+    client.session(browser="firefox")  # type: ignore[arg-type]
+    client.session(dimensions=(1, 2, 3))  # type: ignore[arg-type]
+    client.session(colour="red")  # type: ignore[call-arg]
+
+
+def errors(error: SessionEnded) -> None:
+    """What an ended session tells."""
+    reason: str | None = error.reason
+    if isinstance(error, BrowserCrashed) and error.session and error.session.error:
+        lines: tuple[str, ...] = error.session.error.stderr
+        print(reason, lines)
