@@ -17,7 +17,8 @@ from pathlib import Path
 
 from browsercloud._aio import join, settle
 from browsercloud.engines.base import Engine
-from browsercloud.engines.local import LocalEngine, embedded_data_dir
+from browsercloud.engines.folders import embedded_data_dir
+from browsercloud.engines.local import LocalEngine
 from browsercloud.server.app import Server
 from browsercloud.server.config import ServerConfig
 from browsercloud.stores.memory import MemoryStore

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from browsercloud.testing import BrokenEngine, IdleEngine, SlowEngine
 
 from browsercloud import (
     BrowserCloud,
@@ -22,6 +21,7 @@ from browsercloud import (
     UsageError,
 )
 from browsercloud.local import LocalServer
+from browsercloud.testing import BrokenEngine, IdleEngine, SlowEngine
 from tests.faults import DROP_AFTER, DROP_BEFORE, UNAVAILABLE, faulty
 from tests.leaks import browsers
 
