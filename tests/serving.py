@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 KEY = "a-key-for-tests"
+SERVE = [sys.executable, "-m", "browsercloud", "serve", "--port", "0"]
 
 
 class Serving:
@@ -59,8 +60,7 @@ def serving(root: Path, *arguments: str) -> Iterator[Serving]:
     """Start it on a free port with its data below *root*; stop it in order at the end."""
     data_dir = root / "data"
     with subprocess.Popen(
-        [sys.executable, "-m", "browsercloud", "serve", "--port", "0"]
-        + ["--data-dir", str(data_dir), *arguments],
+        [*SERVE, "--data-dir", str(data_dir), *arguments],
         stdout=subprocess.PIPE,
         stderr=(root / "serve.log").open("a"),
         text=True,

@@ -1,8 +1,8 @@
 """The leak matrix: whatever ends a session, nothing of it is left within a stated time.
 
 "Nothing" is: no browser process, no driver, no guard, no folder, no task, no thread, and no session
-that the server still calls live. `GONE_WITHIN` (5 s) holds for every row but one: when a client that
-used a server elsewhere is killed, its sessions live on for `lease_grace`.
+that the server still calls live. `GONE_WITHIN` (5 s) holds for every row but one: when a client
+that used a server elsewhere is killed, its sessions live on for `lease_grace`.
 """
 
 from __future__ import annotations
