@@ -16,8 +16,8 @@ from playwright.async_api import async_playwright
 
 from browsercloud.server import gateway
 from browsercloud.testing import DyingEngine, IdleEngine, NeverEngine, SlowEngine
-from tests.server.conftest import KEY, BODY, Cloud, StartCloud, Upstream, until
 from tests.leaks import browsers
+from tests.server.conftest import BODY, KEY, Cloud, StartCloud, Upstream, until
 
 BIG = 20 * 2**20
 
@@ -304,7 +304,8 @@ async def test_a_browser_that_hangs_up_without_dying_is_told_apart(
 
 
 @pytest.mark.parametrize(
-    "path", ["cdp/", "cdp/devtools/browser/x", "devtools/browser/x", "json", "json/list", "json/new"]
+    "path",
+    ["cdp/", "cdp/devtools/browser/x", "devtools/browser/x", "json", "json/list", "json/new"],
 )
 async def test_an_unknown_path_never_reaches_the_browser(
     echo: Cloud, upstream: Upstream, path: str
@@ -385,5 +386,3 @@ async def over(cloud: Cloud, record: BODY) -> BODY:
                 found: BODY = now
                 return found
             await asyncio.sleep(0.01)
-
-
