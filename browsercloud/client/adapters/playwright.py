@@ -90,7 +90,8 @@ class PlaywrightAdapter:
         from playwright.async_api import async_playwright
 
         self._manager = async_playwright()
-        return await self._manager.start()
+        driver: Playwright = await self._manager.start()
+        return driver
 
     async def _stop(self) -> None:
         task = self._starting
