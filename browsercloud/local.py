@@ -54,6 +54,7 @@ class LocalServer:
         self._handler_cancellation = handler_cancellation
         self._ready: Future[str] = Future()
         self._over: Future[None] = Future()
+        self._asked = threading.Event()
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         # A daemon, as it must not keep a program alive whose main thread has ended; `atexit` stops
@@ -95,6 +96,7 @@ class LocalServer:
         atexit.unregister(self._stop_at_exit)
 
     def _ask_to_stop(self) -> None:
+        self._asked.set()  # before the loop is looked at: the thread looks in the other order
         if self._over.done() or self._loop is None or self._stop is None:
             return
         try:
@@ -120,7 +122,10 @@ class LocalServer:
             self._over.set_result(None)
 
     async def _main(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        if self._asked.is_set():
+            self._stop.set()
         engine = self._engine or LocalEngine(
             embedded_data_dir(), chromium=self._chromium, headless_shell=self._headless_shell
         )

@@ -7,17 +7,18 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 
-class _CancelledAt:
-    """Awaits *work*; when it is suspended for the *n*-th time, its task is cancelled."""
+class SuspendedAt:
+    """Awaits *work*; when it is suspended for the *n*-th time, *then* is called soon after."""
 
-    def __init__(self, work: Coroutine[Any, Any, object], n: int, again: int | None) -> None:
+    def __init__(
+        self, work: Coroutine[Any, Any, object], n: int, then: Callable[[], object], again: int = 0
+    ) -> None:
         self.work = work
-        self.at = {n} if again is None else {n, n + again}
+        self.then = then
+        self.at = {n, n + again}
         self.suspensions = 0
 
     def __await__(self) -> Generator[Any, Any, object]:
-        task = asyncio.current_task()
-        assert task is not None
         steps = self.work.__await__()
         value: object = None
         error: BaseException | None = None
@@ -29,7 +30,7 @@ class _CancelledAt:
             self.suspensions += 1
             if self.suspensions in self.at:
                 # After the task has begun to wait, as any other task would do it.
-                asyncio.get_running_loop().call_soon(task.cancel)
+                asyncio.get_running_loop().call_soon(self.then)
             value, error = None, None
             try:
                 value = yield waits_for
@@ -41,7 +42,7 @@ async def at_every_await(
     work: Callable[[], Coroutine[Any, Any, object]],
     after_each: Callable[[], Awaitable[None]],
     *,
-    again: int | None = None,
+    again: int = 0,
     every: int = 1,
 ) -> int:
     """Run *work* until it is not cancelled any more, cancelling one suspension further each time.
@@ -52,12 +53,7 @@ async def at_every_await(
     """
     n = 1
     while True:
-        runner = _CancelledAt(work(), n, again)
-
-        async def run(runner: _CancelledAt = runner) -> object:
-            return await runner
-
-        task = asyncio.create_task(run())
+        task, runner = _cancelled_at(work(), n, again)
         await asyncio.wait({task}, timeout=60)
         assert task.done(), f"cancelled at suspension {n}, it never ended"
         if not task.cancelled():
@@ -66,3 +62,18 @@ async def at_every_await(
         if runner.suspensions < n:
             return n - 1
         n += every
+
+
+def _cancelled_at(
+    work: Coroutine[Any, Any, object], n: int, again: int
+) -> tuple[asyncio.Task[object], SuspendedAt]:
+    def cancel() -> None:
+        task.cancel()
+
+    runner = SuspendedAt(work, n, cancel, again)
+
+    async def run() -> object:
+        return await runner
+
+    task = asyncio.create_task(run())
+    return task, runner

@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 HOMES: dict[str, set[str]] = {
     "cattrs": {"wire.py"},
     "tenacity": {"client/retries.py"},
-    "playwright": {"client/adapters/playwright.py"},
+    "playwright": {"client/adapters/playwright.py", "client/live.py"},  # the latter for types only
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "aiohttp": {"client/transport.py", "client/lease.py", "cdp", "server", "engines", "browser"},

@@ -27,7 +27,7 @@ from browsercloud import (
     SessionStatus,
 )
 from browsercloud.local import LocalServer
-from tests.cancelling import at_every_await
+from tests.cancelling import SuspendedAt, at_every_await
 from tests.conftest import GONE_WITHIN, Site
 from tests.leaks import browsers, stray_folders, stray_tasks, wait_until_nothing_is_left
 from tests.serving import Serving, serving
@@ -121,27 +121,35 @@ async def test_first_session_cancelled_at_every_await(root: Path) -> None:
     assert await at_every_await(whole, nothing, every=2) >= 8
 
 
-async def test_loop_torn_down() -> None:
-    """`asyncio.run` cancels every task when main is done: sessions in other tasks are released."""
+async def test_loop_torn_down_at_every_await(root: Path) -> None:
+    """`asyncio.run` cancels *every* task when main is done, the ones that clean up included.
 
-    async def main() -> None:
-        client = await BrowserCloud().open()
-        started = asyncio.Event()
+    A whole client lives in another task, and main ends when that task is suspended for the n-th
+    time, for every n. No browser, driver or folder is left, and no thread.
+    """
 
-        async def other() -> None:
-            try:
-                async with client.session(browser="headless-shell"):
-                    started.set()
-                    await asyncio.sleep(60)
-            finally:
-                await client.close()
+    async def main(n: int) -> bool:
+        reached = asyncio.Event()
+        runner = SuspendedAt(whole(), n, reached.set)
 
-        asyncio.current_task().set_name("main")  # type: ignore[union-attr]
+        async def other() -> object:
+            return await runner
+
         task = asyncio.create_task(other())
-        await started.wait()
-        assert not task.done()
+        waiting = asyncio.create_task(reached.wait())
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        return task.done()
 
-    await asyncio.to_thread(asyncio.run, main())
+    async def whole() -> None:
+        async with BrowserCloud() as client:
+            await one_session(client)
+
+    n, done = 1, False
+    while not done:
+        done = await asyncio.to_thread(asyncio.run, main(n))
+        await asyncio.to_thread(wait_until_nothing_is_left, root, GONE_WITHIN)
+        n += 1
+    assert n > 10
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.05, 0.1, 0.2, 0.4])

@@ -11,6 +11,8 @@ import re
 import shutil
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,9 @@ log = logging.getLogger(__name__)
 
 DETACH_PATIENCE = 3.0
 """How long Playwright may take to let go of a browser, in seconds: it may be dead or frozen."""
+
+STUCK_AFTER = 0.5
+"""How long a cancelled start of the driver may take to end, in seconds."""
 
 STOP_PATIENCE = 10.0
 """How long Playwright's driver may take to start or to stop, in seconds."""
@@ -97,7 +102,12 @@ class PlaywrightAdapter:
         task = self._starting
         if task is None:
             return
-        await asyncio.wait({task})
+        await asyncio.wait({task}, timeout=STUCK_AFTER if task.cancelling() else None)
+        if not task.done():
+            # The loop is being torn down. A spawn that is cancelled before its pipes are connected
+            # kills its process, and then waits for pipes that nobody connects (CPython 3.11, 3.12).
+            task.cancel()
+            await asyncio.wait({task})
         if not task.cancelled() and task.exception() is None:
             await task.result().stop()
             await _end_process(self._manager)
@@ -134,8 +144,9 @@ class PlaywrightConnection:
             name="connect over CDP",
         )
         browser = await join(self._connecting)
-        context = browser.contexts[0]
-        self._page, self.page_target_id = await _choose_page(context, page_target_id)
+        with _translated(self._endpoint):
+            page, target_id = await _choose_page(browser.contexts[0], page_target_id)
+        self._page, self.page_target_id = page, target_id
 
     @property
     def browser(self) -> Browser:
@@ -188,12 +199,19 @@ async def _end_process(manager: Any) -> None:
 
 
 async def _connect(driver: Playwright, endpoint: str, artifacts: Path, timeout: float) -> Browser:
-    from playwright.async_api import Error
-
-    try:
+    with _translated(endpoint):
         return await driver.chromium.connect_over_cdp(
             endpoint, artifacts_dir=artifacts, timeout=timeout * 1000
         )
+
+
+@contextmanager
+def _translated(endpoint: str) -> Iterator[None]:
+    """Playwright's errors while attaching are `ConnectionFailed`."""
+    from playwright.async_api import Error
+
+    try:
+        yield
     except Error as error:
         place, _, _ = endpoint.partition("?")
         # Playwright's message repeats the address, and the address holds the session's token.
