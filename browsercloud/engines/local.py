@@ -91,7 +91,7 @@ class LocalEngine:
             make_private(self.data_dir / "sessions")
             await self._sweep()
             assert self._lock.fd is not None  # noqa: S101 - just acquired
-            self._guard = Guard([self._lock.fd])
+            self._guard = Guard(str(self.data_dir), [self._lock.fd])
             self._guard.start()
             if is_embedded(self.data_dir):
                 self._guard.folder(ROOT, self.data_dir)
