@@ -19,7 +19,7 @@ async def until(condition: Callable[[], object], what: str, timeout: float = 10.
 
 
 def living(folder: Path) -> list[psutil.Process]:
-    """The processes, zombies excepted, that were given *folder* as an option, and their children."""
+    """The processes, zombies excepted, that were given *folder*, and their children."""
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:

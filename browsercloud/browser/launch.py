@@ -16,10 +16,10 @@ from browsercloud.browser import flags
 from browsercloud.browser.find import Found
 from browsercloud.browser.process import BrowserProcess, describe
 from browsercloud.cdp.connection import CdpConnection, CdpError
-from browsercloud.cdp.context import UserAgentOverride
+from browsercloud.cdp.context import PageOverrides
 from browsercloud.cdp.window import fit_window, wait_for_page
 from browsercloud.errors import LaunchFailed
-from browsercloud.models import Browser, SessionOptions
+from browsercloud.models import Browser, Dimensions, SessionOptions
 
 DISCARD_PATIENCE = 30.0
 
@@ -38,8 +38,8 @@ class Launched:
     process: BrowserProcess
     endpoint: str = field(repr=False)
     user_agent: str
-    override: UserAgentOverride | None
-    """Keeps the client hints true for as long as it is open; `None` when nothing is replaced."""
+    overrides: PageOverrides | None
+    """Holds what no flag can do for as long as it is open; `None` when flags do it all."""
 
 
 class Launcher:
@@ -112,7 +112,6 @@ class Launcher:
         self, process: BrowserProcess, found: Found, options: SessionOptions, *, known: bool
     ) -> Launched:
         endpoint = await process.endpoint()
-        override = None
         try:
             async with await CdpConnection.open(endpoint) as cdp:
                 user_agent = (
@@ -120,10 +119,11 @@ class Launcher:
                 )
                 page = await wait_for_page(cdp)
                 if found.kind is Browser.CHROMIUM and not known:
-                    frame = await fit_window(cdp, page, options.dimensions)
+                    size = options.dimensions
+                    window = Dimensions(max(size.width, flags.MIN_WINDOW_WIDTH), size.height)
+                    frame = await fit_window(cdp, page, window)
                     self._frames[found.path, options.headless] = frame
-            if options.user_agent is not None:
-                override = await UserAgentOverride.open(endpoint, options.user_agent)
+            overrides = await _overrides(endpoint, options)
         except CdpError as error:
             end = process.poll()
             said = describe(end) if end else " | ".join(process.words[-5:]) or "it said nothing"
@@ -131,7 +131,7 @@ class Launcher:
                 f"the browser started but does not answer ({error}); {said}"
             ) from error
         return Launched(
-            process=process, endpoint=endpoint, user_agent=user_agent, override=override
+            process=process, endpoint=endpoint, user_agent=user_agent, overrides=overrides
         )
 
     def _warn(self) -> None:
@@ -142,6 +142,15 @@ class Launcher:
                 "run as an ordinary user to have it.",
                 self.sandbox_reason,
             )
+
+
+async def _overrides(endpoint: str, options: SessionOptions) -> PageOverrides | None:
+    full = options.browser is Browser.CHROMIUM
+    narrow = full and options.dimensions.width < flags.MIN_WINDOW_WIDTH
+    if options.user_agent is None and not narrow:
+        return None
+    viewport = options.dimensions if narrow else None
+    return await PageOverrides.open(endpoint, user_agent=options.user_agent, viewport=viewport)
 
 
 def require_display(environ: Mapping[str, str]) -> None:

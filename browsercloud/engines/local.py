@@ -245,8 +245,8 @@ class LocalEngine:
         async with running.ending:
             if self._browsers.get(session_id) is not running:
                 return
-            if running.launched is not None and running.launched.override is not None:
-                await running.launched.override.close()
+            if running.launched is not None and running.launched.overrides is not None:
+                await running.launched.overrides.close()
             if running.process is not None:
                 await running.process.stop(grace=grace)
             await asyncio.to_thread(group.remove, str(running.folder))

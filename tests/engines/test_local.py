@@ -197,20 +197,6 @@ async def test_a_window_without_a_display_is_refused(
     _nothing_is_left(engine.data_dir)
 
 
-async def test_the_secrets_of_our_environment_are_not_the_browsers(
-    engine: LocalEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The browser's environment holds its own folders and nothing that it need not know."""
-    monkeypatch.setenv("SOME_API_KEY", "secret")
-    handle = await engine.start("one", SHELL)
-    process = engine._browsers["one"].process
-    assert process is not None
-    environ = Path(f"/proc/{process.mark.pid}/environ").read_text()
-    assert "SOME_API_KEY" not in environ
-    assert f"HOME={engine.data_dir}/sessions/one" in environ
-    await engine.stop(handle, grace=0)
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
 async def test_a_death_from_outside_is_told_at_once(
     engine: LocalEngine, number: signal.Signals
