@@ -92,12 +92,13 @@ async def _serve(config: ServerConfig, new_key: str | None) -> None:
     server = Server(config, engine, MemoryStore())
     stopping = _on_first_signal()
     starting = asyncio.create_task(server.start(), name="start")
+    asked = asyncio.create_task(stopping.wait(), name="signal")
     try:
         # A signal may come while it starts: then the start is cancelled and undoes itself.
-        asked = asyncio.create_task(stopping.wait(), name="signal")
         await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             await starting
+            keys.keep(config, new_key)
             _announce(server.url, new_key)
             await asked
     finally:

@@ -25,31 +25,46 @@ def hash_key(key: str) -> str:
 def ready(config: ServerConfig) -> tuple[ServerConfig, str | None]:
     """*config* with the secrets kept in its `data_dir`, and a newly made key to show once.
 
-    A key is made when none is configured, none is stored, and `no_auth` is off. Raises `UsageError`
-    when the file cannot be read or written.
+    A key is made when none is configured, none is stored, and `no_auth` is off. Nothing is written:
+    `keep` does that once the server runs, so that no key is stored which nobody was shown.
+    Raises `UsageError` when the file cannot be read.
     """
     if config.data_dir is None:
         return config, None
     path = config.data_dir / FILE_NAME
     try:
         stored = _load(path)
-        before = dict(stored)
-        stored.setdefault("tokenSecret", secrets.token_hex(SECRET_BYTES))
-        new_key = None
-        if not (config.api_key or config.no_auth or "keyHash" in stored):
-            new_key = f"bc_{secrets.token_urlsafe(32)}"
-            stored["keyHash"] = hash_key(new_key)
-        if stored != before:
-            _save(path, stored)
-        secret = bytes.fromhex(stored["tokenSecret"])
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(
-            f"{path} cannot be used ({error}); mend or remove it, or choose another --data-dir"
-        ) from error
-    hashes = {} if config.api_key else {stored["keyHash"]: DEFAULT_PROJECT}
-    if config.no_auth:
-        hashes = {}
+        secret = bytes.fromhex(stored["tokenSecret"]) if stored else config.token_secret
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _unusable(path, error) from error
+    new_key, hashes = None, {}
+    if not (config.api_key or config.no_auth):
+        if "keyHash" not in stored:
+            new_key = f"bc_{secrets.token_urlsafe(SECRET_BYTES)}"
+        hashes = {stored.get("keyHash") or hash_key(new_key or ""): DEFAULT_PROJECT}
     return attrs.evolve(config, token_secret=secret, key_hashes=hashes), new_key
+
+
+def keep(config: ServerConfig, new_key: str | None) -> None:
+    """Store what `ready` made: the hash of the key, never the key. Raises `UsageError`."""
+    if config.data_dir is None:
+        return
+    path = config.data_dir / FILE_NAME
+    try:
+        stored = _load(path)
+        wanted = {**stored, "tokenSecret": config.token_secret.hex()}
+        if new_key is not None:
+            wanted["keyHash"] = hash_key(new_key)
+        if wanted != stored:
+            _save(path, wanted)
+    except (OSError, ValueError, TypeError) as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: Exception) -> UsageError:
+    return UsageError(
+        f"{path} cannot be used ({error}); mend or remove it, or choose another --data-dir"
+    )
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -1,0 +1,143 @@
+"""Servers to test: real ones on loopback, mostly with an engine that starts nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from browsercloud.engines.base import Engine
+from browsercloud.engines.local import LocalEngine
+from browsercloud.server.app import Server
+from browsercloud.server.config import ServerConfig
+from browsercloud.stores.memory import MemoryStore
+from browsercloud.testing import IdleEngine
+
+KEY, OTHER_KEY = "the-key-of-these-tests", "the-key-of-somebody-else"
+BODY = dict[str, Any]
+
+
+class Cloud:
+    """A running server, and an HTTP client that has its key."""
+
+    def __init__(self, server: Server, engine: Any, http: aiohttp.ClientSession) -> None:
+        self.server = server
+        self.engine = engine
+        self.http = http
+        self.url = server.url
+        self.host = server.url.removeprefix("http://")
+
+    async def call(
+        self, method: str, path: str, *, key: str | None = KEY, **more: Any
+    ) -> tuple[int, Any]:
+        """Status and JSON of one call."""
+        headers = more.pop("headers", {})
+        if key is not None:
+            headers = {"x-api-key": key, **headers}
+        async with self.http.request(method, self.url + path, headers=headers, **more) as reply:
+            return reply.status, await reply.json()
+
+    async def create(self, **options: Any) -> BODY:
+        """A new session's record."""
+        status, record = await self.call("POST", "/v1/sessions", json=options)
+        assert status == 201, record
+        return record
+
+    def token(self, record: BODY) -> str:
+        """The session's token."""
+        return str(record["websocketUrl"]).partition("token=")[2]
+
+    async def refused(self, path: str, **headers: str) -> int:
+        """The status with which a WebSocket is refused."""
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await self.http.ws_connect(self.url + path, headers=headers)
+        return caught.value.status
+
+
+StartCloud = Callable[..., Awaitable[Cloud]]
+
+
+@pytest.fixture
+async def start_cloud() -> AsyncIterator[StartCloud]:
+    """Start servers; each is stopped after the test."""
+    async with AsyncExitStack() as stack:
+
+        async def start(engine: Engine | None = None, **config: Any) -> Cloud:
+            engine = engine or IdleEngine()
+            settings = {"port": 0, "api_key": f"{KEY},other:{OTHER_KEY}", **config}
+            server = Server(ServerConfig(**settings), engine, MemoryStore())
+            stack.push_async_callback(server.stop)
+            await server.start()
+            http = await stack.enter_async_context(aiohttp.ClientSession())
+            return Cloud(server, engine, http)
+
+        yield start
+
+
+@pytest.fixture
+async def cloud(start_cloud: StartCloud) -> Cloud:
+    """A server whose sessions have no browser."""
+    return await start_cloud()
+
+
+@pytest.fixture
+async def real_cloud(start_cloud: StartCloud, root: Path) -> Cloud:
+    """A server with Chromium."""
+    return await start_cloud(LocalEngine(root / "data"))
+
+
+class Upstream:
+    """A CDP endpoint that is no browser: sends back what it gets, and counts its sockets."""
+
+    def __init__(self) -> None:
+        self.endpoint = ""
+        self.open: set[web.WebSocketResponse] = set()
+        self.paused = asyncio.Event()
+        self.paused.set()
+        self.got = 0
+
+    async def echo(self, request: web.Request) -> web.WebSocketResponse:
+        """One socket."""
+        ws = web.WebSocketResponse(max_msg_size=0, compress=False)
+        await ws.prepare(request)
+        self.open.add(ws)
+        try:
+            async for message in ws:
+                await self.paused.wait()
+                self.got += 1
+                if message.type is aiohttp.WSMsgType.TEXT:
+                    await ws.send_str(message.data)
+                else:
+                    await ws.send_bytes(message.data)
+        finally:
+            self.open.discard(ws)
+        return ws
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """The endpoint."""
+    echo = Upstream()
+    app = web.Application()
+    app.router.add_get("/devtools/browser/x", echo.echo)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    echo.endpoint = f"ws://{host}:{port}/devtools/browser/x"
+    yield echo
+    await runner.cleanup()
+
+
+async def until(condition: Callable[[], bool], within: float = 5.0) -> None:
+    """Return when the condition holds; fail when it does not in time."""
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.005)
