@@ -28,6 +28,9 @@ NO_SANDBOX = re.compile(
     r"|SUID sandbox helper|Operation not permitted.*namespace|credentials\.cc"
 )
 
+ROOT = "root cannot use it; run as an ordinary user to have it"
+FORBIDDEN = "this machine forbids it; allow unprivileged user namespaces to have it"
+
 log = logging.getLogger(__name__)
 
 
@@ -49,9 +52,7 @@ class Launcher:
     """
 
     def __init__(self) -> None:
-        self.sandbox_reason: str | None = (
-            "root cannot use it" if hasattr(os, "geteuid") and os.geteuid() == 0 else None
-        )
+        self.sandbox_reason: str | None = ROOT if os.geteuid() == 0 else None
         self._warned = False
         self._frames: dict[tuple[Path, bool], int] = {}
 
@@ -75,7 +76,7 @@ class Launcher:
         except LaunchFailed as error:
             if self.sandbox_reason is not None or not NO_SANDBOX.search(error.message):
                 raise
-            self.sandbox_reason = "this machine does not let it work"
+            self.sandbox_reason = FORBIDDEN
         return await self._once(found, options, folder, started)
 
     async def _once(
@@ -138,8 +139,7 @@ class Launcher:
         if self.sandbox_reason is not None and not self._warned:
             self._warned = True
             log.warning(
-                "Chromium runs without its sandbox: %s. Pages are less confined; "
-                "run as an ordinary user to have it.",
+                "Chromium runs without its sandbox, so pages are less confined: %s",
                 self.sandbox_reason,
             )
 
