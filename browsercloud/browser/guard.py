@@ -122,7 +122,8 @@ class Guard:
         if written != len(line):
             # It is stopped, or it hangs. A new one is told everything from the start.
             log.warning("the guard does not listen; replacing it")
-            os.killpg(child.pid, signal.SIGKILL)
+            if child.held:
+                os.killpg(child.pid, signal.SIGKILL)
 
     @staticmethod
     def _pipe(child: Child) -> int:

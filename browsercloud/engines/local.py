@@ -245,10 +245,11 @@ class LocalEngine:
         async with running.ending:
             if self._browsers.get(session_id) is not running:
                 return
-            if running.launched is not None and running.launched.overrides is not None:
-                await running.launched.overrides.close()
             if running.process is not None:
                 await running.process.stop(grace=grace)
+            if running.launched is not None and running.launched.overrides is not None:
+                # After the browser: its end has closed the connection, so this cannot take long.
+                await running.launched.overrides.close()
             await asyncio.to_thread(group.remove, str(running.folder))
             del self._browsers[session_id]
             if self._guard is not None:
