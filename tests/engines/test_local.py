@@ -166,6 +166,18 @@ async def test_a_stop_cancelled_anywhere_still_stops(engine: LocalEngine) -> Non
     _nothing_is_left(engine.data_dir)
 
 
+async def test_closing_ends_a_start_under_way(data_dir: Path) -> None:
+    """A start that the engine's end overtakes fails, and nothing of it is left."""
+    engine = LocalEngine(data_dir)
+    await engine.open()
+    starting = asyncio.create_task(engine.start("one", SessionOptions(user_agent="Chrome/1.0")))
+    await until(lambda: living(data_dir), "a process")
+    await engine.close()
+    with pytest.raises(LaunchFailed):
+        await starting
+    _nothing_is_left(data_dir)
+
+
 async def test_a_start_that_takes_too_long_fails(data_dir: Path) -> None:
     """Beyond `start_timeout` the start is given up, and says what to do."""
     engine = LocalEngine(data_dir, start_timeout=0.01)
