@@ -138,16 +138,32 @@ def members(browser: Mark, everyone: Sequence[Process] | None = None) -> list[Pr
 def send(process: Process, number: signal.Signals) -> None:
     """Signal exactly this process; nothing if it has gone meanwhile."""
     with contextlib.suppress(ProcessLookupError):
-        if not hasattr(signal, "pidfd_send_signal"):
-            os.kill(process.pid, number)
-            return
-        handle = os.pidfd_open(process.pid)
+        handle = hold(process.pid)
         try:
             # Asked again with the handle held: now the number cannot change its owner unnoticed.
-            if (now := look(process.pid)) is not None and now.start == process.start:
+            now = look(process.pid)
+            if now is None or now.start != process.start:
+                return
+            if handle is None:
+                os.kill(process.pid, number)
+            else:
                 signal.pidfd_send_signal(handle, number)
         finally:
-            os.close(handle)
+            if handle is not None:
+                os.close(handle)
+
+
+def hold(pid: int) -> int | None:
+    """A descriptor that stands for this very process; `None` where the kernel has none.
+
+    Raises `ProcessLookupError` if there is no such process.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except (AttributeError, OSError):  # macOS; a kernel before 5.3, or a container that forbids it
+        return None
 
 
 def kill(browser: Mark, patience: float = KILL_PATIENCE) -> list[Process]:
@@ -230,7 +246,7 @@ class Watched:
 
 def watch(parent: int, watched: Watched) -> None:
     """Listen until the parent says goodbye, closes the pipe, or is gone."""
-    handle = os.pidfd_open(parent) if hasattr(os, "pidfd_open") else None
+    handle = hold(parent)
     sources = [0] if handle is None else [0, handle]
     rest = b""
     while not watched.orderly and os.getppid() == parent:

@@ -136,7 +136,8 @@ class BrowserProcess:
                 os.killpg(self._child.pid, number)
 
     def _ended(self, code: asyncio.Future[int | None]) -> None:
-        self.exited.set_result(self._exit(code.result()))
+        if not self.exited.done():  # whoever awaited it bare and was cancelled has cancelled it
+            self.exited.set_result(self._exit(code.result()))
 
     def _exit(self, code: int | None) -> BrowserExit:
         if code is not None and code < 0:

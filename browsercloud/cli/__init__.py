@@ -16,10 +16,11 @@ app = cyclopts.App(
     help="Isolated Chromium sessions: run the cloud, and look after the machine it runs on.",
     version_flags=["--version"],
 )
-app.command("browsercloud.cli.serve:serve", name="serve")
-app.command("browsercloud.cli.demo:demo", name="demo")
-app.command("browsercloud.cli.install:install", name="install")
-app.command("browsercloud.cli.doctor:doctor", name="doctor")
+# By name, so that `--help` of the whole does not import the server and the client.
+app.command("browsercloud.cli.serve:serve", name="serve", help="Run the cloud's server.")
+app.command("browsercloud.cli.demo:demo", name="demo", help="Open a live session and show it.")
+app.command("browsercloud.cli.install:install", name="install", help="Install Chromium.")
+app.command("browsercloud.cli.doctor:doctor", name="doctor", help="Say what works here.")
 
 
 def main() -> None:
