@@ -14,10 +14,12 @@ import secrets
 import threading
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Self
 
 from browsercloud._aio import join, settle
 from browsercloud.engines.base import Engine
-from browsercloud.engines.local import LocalEngine, embedded_data_dir
+from browsercloud.engines.folders import embedded_data_dir
+from browsercloud.engines.local import LocalEngine
 from browsercloud.server.app import Server
 from browsercloud.server.config import ServerConfig
 from browsercloud.stores.memory import MemoryStore
@@ -30,7 +32,7 @@ STOP_PATIENCE = 30.0
 
 
 class LocalServer:
-    """An embedded server. `start` and `stop` are called from the user's event loop."""
+    """An embedded server, for `async with`. It is entered and left on the user's event loop."""
 
     def __init__(
         self,
@@ -57,6 +59,13 @@ class LocalServer:
         # A daemon, as it must not keep a program alive whose main thread has ended; `atexit` stops
         # it in order then. A killed process is the business of the engine's guard.
         self._thread = threading.Thread(target=self._run, name="browsercloud server", daemon=True)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     async def start(self) -> None:
         """Start the thread and return when the server listens; `url` is known then.

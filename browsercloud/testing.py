@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping
 
 from browsercloud.engines.base import BrowserHandle
+from browsercloud.errors import LaunchFailed
 from browsercloud.models import BrowserExit, SessionOptions
 
 NO_ENDPOINT = "ws://127.0.0.1:9/nothing-listens-here"
@@ -100,3 +101,10 @@ class DyingEngine(IdleEngine):
         exited = self._running[session_id].exited
         if not exited.done():
             exited.set_result(how or BrowserExit(signal="SIGKILL"))
+
+
+class FailingEngine(IdleEngine):
+    """Its browsers never start."""
+
+    async def _come_up(self) -> None:
+        raise LaunchFailed("the browser ended while starting: exit code 1")

@@ -38,13 +38,11 @@ LEASE_GRACE = 1.0
 @pytest.fixture(params=[False, True], ids=["handlers-go-on", "handlers-are-cancelled"])
 async def client(request: pytest.FixtureRequest) -> AsyncIterator[BrowserCloud]:
     """A client of a server whose handlers are, or are not, cancelled when a client goes away."""
-    server = LocalServer(handler_cancellation=request.param, lease_grace=LEASE_GRACE)
-    await server.start()
-    try:
-        async with BrowserCloud(server.url, api_key=server.api_key) as client:
-            yield client
-    finally:
-        await server.stop()
+    async with (
+        LocalServer(handler_cancellation=request.param, lease_grace=LEASE_GRACE) as server,
+        BrowserCloud(server.url, api_key=server.api_key) as client,
+    ):
+        yield client
 
 
 async def gone(client: BrowserCloud, root: Path, within: float = GONE_WITHIN) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,9 @@ FRAME_HEIGHT = 87
 
 Measured with Chromium 156; another build may differ, so the first start of each one is measured.
 """
+
+MAX_SOCKET_PATH = 104
+SOCKET_NAME_LENGTH = len("/org.chromium.Chromium.XXXXXX/SingletonSocket")
 
 FIRST_PAGE = "about:blank"
 
@@ -32,6 +36,8 @@ DISABLED_FEATURES = (
     "OptimizationTargetPrediction",  # the same for models
     "PreconnectToSearch",  # connects to the search engine before anybody searches
     "Translate",  # asks to translate, over the page
+    "WebUIOmniboxAimPopup",  # the popup below the address bar as web pages: one renderer more
+    "WebUIOmniboxPopup",  # the other half of it
     "WebUIReloadButton",  # the reload button as a web page: one renderer more
 )
 
@@ -112,16 +118,21 @@ def _window(options: SessionOptions, frame_height: int) -> tuple[str, ...]:
 
 
 def environment(
-    folder: Path, *, headless: bool, environ: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    headless: bool,
+    environ: Mapping[str, str] | None = None,
+    linux: bool = sys.platform == "linux",
 ) -> dict[str, str]:
     """What the browser's process sees: its own folders, and nothing of ours that it need not.
 
-    API keys in our environment are none of its business. *environ* is ours.
+    API keys in our environment are none of its business. *environ* is ours. The browser has to be
+    started with *folder* as its working directory.
     """
     ours = os.environ if environ is None else environ
     own = {
         "HOME": str(folder),
-        "TMPDIR": str(folder / "tmp"),
+        **_temporary(folder / "tmp", linux=linux),
         "XDG_CONFIG_HOME": str(folder / "tmp"),
         "XDG_CACHE_HOME": str(folder / "tmp"),
         "XDG_DATA_HOME": str(folder / "tmp"),
@@ -132,3 +143,15 @@ def environment(
     if not headless:
         kept += ["DISPLAY", "XAUTHORITY", "WAYLAND_DISPLAY", "XDG_RUNTIME_DIR"]
     return {name: ours[name] for name in kept if name in ours} | own
+
+
+def _temporary(folder: Path, *, linux: bool) -> dict[str, str]:
+    """Where temporary files go.
+
+    Chromium puts a socket there and aborts when its address is too long, which the path of a
+    session's folder nearly always makes it. So Linux is given the same folder by a short name.
+    """
+    if linux:
+        return {"TMPDIR": f"/proc/self/cwd/{folder.name}"}
+    fits = len(str(folder)) + SOCKET_NAME_LENGTH < MAX_SOCKET_PATH
+    return {"TMPDIR": str(folder), "MAC_CHROMIUM_TMPDIR": str(folder)} if fits else {}

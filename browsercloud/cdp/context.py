@@ -24,7 +24,8 @@ class UserAgentOverride:
 
     `--user-agent` alone changes the header and leaves `sec-ch-ua` as it was. Each new target waits
     until it has been told, so its first request is right. Holds until `close`; other CDP clients
-    are not disturbed.
+    are not disturbed. `navigator.platform` follows only until a page moves to another process:
+    Chromium forgets that one.
     """
 
     def __init__(self, cdp: CdpConnection, user_agent: str) -> None:

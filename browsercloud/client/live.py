@@ -263,5 +263,5 @@ class LiveSession:
         return self._connection
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
-        if self._begun and self._released is None:
+        if getattr(self, "_begun", False) and self._released is None:
             _warn(f"session {self.id} was not released", ResourceWarning, source=self)

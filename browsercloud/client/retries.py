@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 UNREACHABLE_ATTEMPTS = 5
 """How often in a row a server may be unreachable before that is the answer (about 3 s)."""
 
-_backoff = wait_exponential_jitter(initial=0.1, max=2.0, exp_base=2.5, jitter=0.1)
+_backoff = wait_exponential_jitter(multiplier=0.1, max=2.0, exp_base=2.5, jitter=0.1)
 
 
 @frozen(kw_only=True)

@@ -92,8 +92,10 @@ class Transport:
             raise self._failed(str(error) or type(error).__name__) from error
 
     def _session(self) -> aiohttp.ClientSession:
-        if self._http is None or self._http.closed:
+        if self._http is None:
             raise UsageError("this client is not open; use `async with BrowserCloud() as client:`")
+        if self._http.closed:
+            raise UsageError("this client is closed; make another BrowserCloud()")
         return self._http
 
     def _failed(self, why: str) -> ConnectionFailed:

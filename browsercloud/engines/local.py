@@ -155,6 +155,11 @@ class LocalEngine:
             return handle.exited.result() if handle.exited.done() else BrowserExit()
         return running.process.poll()
 
+    @property
+    def sandbox_reason(self) -> str | None:
+        """Why Chromium's own sandbox is off, as far as is known by now; `None` while it is on."""
+        return self._launcher.sandbox_reason
+
     def running(self) -> Mapping[str, BrowserHandle]:
         """Every started browser that `stop` has not finished with, by session id."""
         return {

@@ -15,6 +15,7 @@ from browsercloud import (
     InvalidRequest,
     ReleasedElsewhere,
     ReleaseReason,
+    Session,
     SessionEnded,
     SessionStatus,
     SessionTimedOut,
@@ -31,6 +32,14 @@ async def client() -> AsyncIterator[BrowserCloud]:
     """A client with an embedded server."""
     async with BrowserCloud() as client:
         yield client
+
+
+async def ended(client: BrowserCloud, session_id: str) -> Session:
+    """The record of a session that is about to end by itself, once it has."""
+    async with asyncio.timeout(10):
+        while not (record := await client.sessions.retrieve(session_id)).status.ended:
+            await asyncio.sleep(0.02)
+    return record
 
 
 async def test_the_main_job(site: Site) -> None:
@@ -163,8 +172,7 @@ async def test_an_end_unnoticed_by_the_body_is_told(client: BrowserCloud) -> Non
     """A body that ended well did not have its browser all the time: leaving says so."""
     with pytest.raises(SessionTimedOut):
         async with client.session(browser="headless-shell", timeout=0.5) as session:
-            while (await client.sessions.retrieve(session.id)).status is not SessionStatus.RELEASED:
-                await asyncio.sleep(0.02)
+            await ended(client, session.id)
 
 
 async def test_released_elsewhere(client: BrowserCloud) -> None:
@@ -182,7 +190,7 @@ async def test_browser_closed_by_the_body(client: BrowserCloud) -> None:
     async with client.session(browser="headless-shell") as session:
         cdp = await session.browser.new_browser_cdp_session()
         await cdp.send("Browser.close")
-    record = await client.sessions.retrieve(session.id)
+        record = await ended(client, session.id)
     assert (record.status, record.release_reason) == ("released", "browser_closed")
 
 
@@ -305,15 +313,13 @@ async def test_blocked_loop_loses_nothing(root: object) -> None:
 
     from browsercloud.local import LocalServer
 
-    server = LocalServer(lease_grace=0.3)
-    await server.start()
-    try:
-        async with BrowserCloud(server.url, api_key=server.api_key) as client:
-            async with client.session(browser="headless-shell") as session:
-                time.sleep(1.5)  # the point of the test
-                assert await session.page.evaluate("1 + 1") == 2
-    finally:
-        await server.stop()
+    async with (
+        LocalServer(lease_grace=0.3) as server,
+        BrowserCloud(server.url, api_key=server.api_key) as client,
+        client.session(browser="headless-shell") as session,
+    ):
+        time.sleep(1.5)  # the point of the test
+        assert await session.page.evaluate("1 + 1") == 2
 
 
 async def test_two_clients_at_once(root: object) -> None:

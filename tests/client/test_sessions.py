@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from browsercloud.testing import BrokenEngine, IdleEngine, SlowEngine
 
 from browsercloud import (
     BrowserCloud,
@@ -22,6 +21,7 @@ from browsercloud import (
     UsageError,
 )
 from browsercloud.local import LocalServer
+from browsercloud.testing import FailingEngine, IdleEngine, SlowEngine
 from tests.faults import DROP_AFTER, DROP_BEFORE, UNAVAILABLE, faulty
 from tests.leaks import browsers
 
@@ -29,10 +29,8 @@ from tests.leaks import browsers
 @pytest.fixture
 async def server() -> AsyncIterator[LocalServer]:
     """A real server with real browsers."""
-    server = LocalServer()
-    await server.start()
-    yield server
-    await server.stop()
+    async with LocalServer() as server:
+        yield server
 
 
 @pytest.fixture
@@ -135,9 +133,10 @@ async def test_wrong_key(server: LocalServer, root: Path) -> None:
 
 async def test_list_pages() -> None:
     """Newest first, page by page, with filters; an empty page ends it."""
-    server = LocalServer(engine=IdleEngine())
-    await server.start()
-    async with BrowserCloud(server.url, api_key=server.api_key) as client:
+    async with (
+        LocalServer(engine=IdleEngine()) as server,
+        BrowserCloud(server.url, api_key=server.api_key) as client,
+    ):
         made = [(await client.sessions.create(metadata={"odd": str(n % 2)})).id for n in range(5)]
         first = await client.sessions.list(limit=3)
         assert [session.id for session in first.sessions] == made[:1:-1]
@@ -149,34 +148,33 @@ async def test_list_pages() -> None:
         odd = await client.sessions.list(metadata={"odd": "1"}, status="live")
         assert [session.id for session in odd.sessions] == [made[3], made[1]]
         assert await client.sessions.release_all() == 4
-    await server.stop()
 
 
 async def test_launch_failed() -> None:
     """A browser that does not start is `LaunchFailed`; the record says so too."""
-    server = LocalServer(engine=BrokenEngine())
-    await server.start()
-    async with BrowserCloud(server.url, api_key=server.api_key) as client:
+    async with (
+        LocalServer(engine=FailingEngine()) as server,
+        BrowserCloud(server.url, api_key=server.api_key) as client,
+    ):
         with pytest.raises(LaunchFailed):
             await client.sessions.create()
         (record,) = (await client.sessions.list()).sessions
         assert (record.status, record.release_reason) == ("failed", "startup_failed")
-    await server.stop()
 
 
 async def test_cancelled_create_ends_the_start() -> None:
     """A create cancelled while its browser starts is released, and the start is given up."""
     engine = SlowEngine(30)
-    server = LocalServer(engine=engine)
-    await server.start()
-    async with BrowserCloud(server.url, api_key=server.api_key) as client:
+    async with (
+        LocalServer(engine=engine) as server,
+        BrowserCloud(server.url, api_key=server.api_key) as client,
+    ):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.3):
                 await client.sessions.create()
         (record,) = (await client.sessions.list()).sessions
         assert (record.status, record.release_reason) == ("released", "user_requested")
         assert len(engine.running()) == 0
-    await server.stop()
 
 
 async def test_ids_are_checked() -> None:

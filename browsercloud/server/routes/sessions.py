@@ -113,7 +113,7 @@ async def release_all(request: web.Request) -> web.Response:
     await _no_body(request)
     count = await parts(request).sessions.release_all(project(request))
     released = Released(success=True, message=f"Sessions released: {count}")
-    return web.json_response(dump(released))
+    return web.json_response(dump(released) | {"released": count})
 
 
 async def open_pages(http: aiohttp.ClientSession, endpoint: str, urls: Urls) -> LiveDetails:

@@ -1,0 +1,36 @@
+"""The command line. Each command is a file of its own, imported when it is used."""
+
+from __future__ import annotations
+
+import sys
+
+import cyclopts
+from rich.console import Console
+
+from browsercloud.errors import BrowserCloudError
+
+INTERRUPTED = 130
+
+app = cyclopts.App(
+    name="browsercloud",
+    help="Isolated Chromium sessions: run the cloud, and look after the machine it runs on.",
+    version_flags=["--version"],
+)
+app.command("browsercloud.cli.serve:serve", name="serve")
+app.command("browsercloud.cli.demo:demo", name="demo")
+app.command("browsercloud.cli.install:install", name="install")
+app.command("browsercloud.cli.doctor:doctor", name="doctor")
+
+
+def main() -> None:
+    """Run the command line and end the process: 0 done, 1 failed, 2 misused, 130 interrupted."""
+    try:
+        code = app(result_action="return_int_as_exit_code_else_zero", exit_on_error=False)
+    except cyclopts.CycloptsError:  # has said so itself
+        code = 2
+    except BrowserCloudError as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True)
+        code = 1
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    sys.exit(code)

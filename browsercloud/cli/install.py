@@ -1,0 +1,182 @@
+"""`browsercloud install`: get a Chromium onto this machine.
+
+Playwright's download first, as it needs no rights, then the system's packages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from attrs import frozen
+from rich.console import Console
+
+from browsercloud.engines.facts import BrowserFacts, look_up, try_out
+from browsercloud.models import Browser
+from browsercloud.server.config import from_environment
+
+DOWNLOAD_TIMEOUT = 15 * 60.0
+PACKAGE_TIMEOUT = 15 * 60.0
+CONNECT_TIMEOUT_MS = "10000"
+"""For Playwright's download: it tries several times, and its own 30 s add up to minutes."""
+
+Run = Callable[[Sequence[str], float], bool]
+"""Runs a command, its output shown, within so many seconds; whether it went well."""
+
+
+@frozen(kw_only=True)
+class Packages:
+    """A system's package manager: how it is made ready, and what it gives."""
+
+    program: str
+    ready: tuple[str, ...] = ()
+    install: tuple[str, ...]
+    needed: tuple[str, ...]
+    wished: tuple[str, ...] = ()
+    """Taken if they exist: not every system has a package of the headless shell, or of this name."""
+
+    root: bool = True
+
+
+MANAGERS = (
+    Packages(
+        program="apt-get",
+        ready=("update",),
+        install=("install", "-y", "--no-install-recommends"),
+        needed=("chromium",),
+        wished=("chromium-headless-shell", "fonts-liberation"),
+    ),
+    Packages(
+        program="dnf",
+        install=("install", "-y"),
+        needed=("chromium",),
+        wished=("chromium-headless", "liberation-fonts"),
+    ),
+    Packages(
+        program="apk",
+        install=("add", "--no-cache"),
+        needed=("chromium",),
+        wished=("chromium-headless-shell", "font-liberation"),
+    ),
+    Packages(
+        program="pacman",
+        install=("-Sy", "--noconfirm", "--needed"),
+        needed=("chromium",),
+        wished=("ttf-liberation",),
+    ),
+    Packages(program="brew", install=("install", "--cask"), needed=("chromium",), root=False),
+)
+
+
+def install() -> int:
+    """Install Chromium: Playwright's download, else the system's packages; then start it once.
+
+    Does nothing when both browsers are there already. Ends with 1 if there is no browser after all.
+    """
+    return Installation(Console(), os.environ).run()
+
+
+class Installation:
+    """One run of the command: what is there, what was tried, what came of it."""
+
+    def __init__(
+        self, console: Console, environ: Mapping[str, str], *, run: Run | None = None
+    ) -> None:
+        config = from_environment({}, environ)
+        self._settings = {
+            Browser.CHROMIUM: config.chromium,
+            Browser.HEADLESS_SHELL: config.headless_shell,
+        }
+        self._console = console
+        self._run = run or self._show
+        self._environ = environ
+
+    def run(self) -> int:
+        """Install what is missing; the exit code."""
+        if all(facts.path for facts in self._present()):
+            for facts in self._present():
+                self._say(f"[green]✓[/green] {facts.kind.value} {facts.version}: {facts.path}")
+            self._say("Nothing to install.")
+            return 0
+        for attempt in (self._download, self._packages):
+            attempt()
+            # The download brings both; with packages the headless shell may not exist.
+            if all(facts.path for facts in self._present()):
+                break
+        return self._verify()
+
+    def _present(self) -> list[BrowserFacts]:
+        return [look_up(kind, setting) for kind, setting in self._settings.items()]
+
+    def _download(self) -> None:
+        self._say("[bold]Playwright's download[/bold] …")
+        if not self._run(
+            (sys.executable, "-m", "playwright", "install", "chromium"), DOWNLOAD_TIMEOUT
+        ):
+            self._say("It did not work here; trying the system's packages.")
+
+    def _packages(self) -> None:
+        manager = next((one for one in MANAGERS if shutil.which(one.program)), None)
+        if manager is None:
+            names = ", ".join(one.program for one in MANAGERS)
+            self._say(f"[yellow]No package manager that is known here[/yellow] ({names}).")
+            return
+        ask = (manager.program, *manager.install)
+        if manager.root and os.geteuid() != 0:
+            words = " ".join((*ask, *manager.needed, *manager.wished))
+            first = f"sudo {manager.program} update && " if manager.ready else ""
+            self._say(
+                f"[yellow]Installing packages needs root.[/yellow] Run:\n  {first}sudo {words}"
+            )
+            return
+        self._say(f"[bold]{manager.program}[/bold] …")
+        if manager.ready:
+            # A failure here need not matter: what is wanted may be in the lists already.
+            self._run((manager.program, *manager.ready), PACKAGE_TIMEOUT)
+        self._run((*ask, *manager.needed), PACKAGE_TIMEOUT)
+        for package in manager.wished:
+            self._run((*ask, package), PACKAGE_TIMEOUT)
+
+    def _verify(self) -> int:
+        works = False
+        for kind, setting in self._settings.items():
+            facts = asyncio.run(try_out(kind, setting))
+            if facts.start_seconds is not None:
+                works = True
+                took = f"starts in {facts.start_seconds:.2f} s"
+                self._say(f"[green]✓[/green] {kind.value} {facts.version}: {facts.path}, {took}")
+            elif facts.path is not None:
+                self._say(f"[red]✗[/red] {kind.value} at {facts.path} does not start:")
+                self._console.print(facts.problem, markup=False)
+            else:
+                self._say(f"[yellow]•[/yellow] no {kind.value}")
+        if not works:
+            self._say(
+                "[red]No browser could be installed.[/red] Install Chromium or Chrome by hand, or "
+                "set BROWSERCLOUD_CHROMIUM to the path of one; then run `browsercloud doctor`."
+            )
+        return 0 if works else 1
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, soft_wrap=True, highlight=False)
+
+    def _show(self, command: Sequence[str], timeout: float) -> bool:
+        """Run *command* with its output going straight to ours."""
+        self._console.print(f"$ {' '.join(command)}", style="dim", markup=False, soft_wrap=True)
+        env = {
+            **self._environ,
+            "DEBIAN_FRONTEND": "noninteractive",
+            "PLAYWRIGHT_DOWNLOAD_CONNECTION_TIMEOUT": CONNECT_TIMEOUT_MS,
+        }
+        try:
+            code = subprocess.run(  # noqa: S603 - from the table above
+                command, env=env, stdin=subprocess.DEVNULL, timeout=timeout, check=False
+            ).returncode
+        except (OSError, subprocess.TimeoutExpired) as error:
+            self._console.print(str(error), style="yellow", markup=False)
+            return False
+        return code == 0

@@ -1,0 +1,38 @@
+"""What runs on this machine, for tests that must leave nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+
+async def until(condition: Callable[[], object], what: str, timeout: float = 10.0) -> None:
+    """Wait until *condition* holds; fail with *what* after *timeout* seconds."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {timeout:g} s"
+        await asyncio.sleep(0.01)
+
+
+def living(folder: Path) -> list[psutil.Process]:
+    """The processes, zombies excepted, that have *folder* in their command line, and their kin."""
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        try:
+            if any(str(folder) in word for word in process.cmdline()):
+                found |= {one.pid: one for one in (process, *process.children(recursive=True))}
+        except psutil.Error:
+            continue
+    return [process for process in found.values() if alive(process.pid)]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process with this id runs; a zombie does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
