@@ -75,7 +75,7 @@ def test_facts_do_not_change() -> None:
 def test_urls_that_open_something_are_in_no_repr() -> None:
     """Records and details may be logged."""
     now = datetime(2030, 1, 1, tzinfo=UTC)
-    urls = {name: "ws://secret" for name in ("websocket_url", "debug_url", "session_viewer_url")}
+    urls = dict.fromkeys(("websocket_url", "debug_url", "session_viewer_url"), "ws://secret")
     session = Session(id="1", status=SessionStatus.LIVE, created_at=now, **urls)
     page = LivePage(id="p", url="about:blank", title="", session_viewer_url="ws://secret")
     details = LiveDetails(pages=(page,), ws_url="ws://secret")

@@ -7,8 +7,8 @@ import json
 import logging
 from typing import Any
 
-import yarl
 import pytest
+import yarl
 
 from browsercloud.engines.base import BrowserHandle
 from browsercloud.errors import BrowserNotFound, LaunchFailed, UsageError
@@ -88,7 +88,7 @@ async def test_a_body_over_the_limit_is_refused(cloud: Cloud, *, chunked: bool) 
 async def test_what_nobody_foresaw_is_logged_and_hidden(
     cloud: Cloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """500 without a word of the cause; the log has the traceback and the request's id is in both."""
+    """500 without a word of the cause; the log has the traceback, and both have the id."""
 
     async def fail(*_: object) -> None:
         raise ZeroDivisionError("a detail of the inside")

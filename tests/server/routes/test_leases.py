@@ -103,8 +103,8 @@ async def test_the_kernel_watches_the_connection(
         real(request)
         found = request.transport.get_extra_info("socket")
         seen.append(found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
-        for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT):
-            seen.append(found.getsockopt(socket.IPPROTO_TCP, option))
+        times = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        seen.extend(found.getsockopt(socket.IPPROTO_TCP, option) for option in times)
 
     monkeypatch.setattr(leases, "keep_alive", spy)
     ws = await hold(cloud, str(uuid.uuid4()))

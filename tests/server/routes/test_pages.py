@@ -39,10 +39,11 @@ async def show(cloud: Cloud, record: BODY, address: str) -> None:
 async def test_the_page_shows_the_session_until_it_ends(
     real_cloud: Cloud, onlooker: Browser, site: Site
 ) -> None:
-    """Record, open pages, a picture that follows; then the reason. Nobody else is asked anything."""
+    """Record, open pages, a picture that follows; then the reason. Nobody else is asked."""
     record = await real_cloud.create(browser="headless-shell", name=NASTY, metadata={"a": NASTY})
-    site.pages["/"] = f"<!doctype html><title>x</title><body bgcolor=red><script>" + (
-        "document.title = '</li><b>bold'</script>"
+    site.pages["/"] = (
+        "<!doctype html><title>x</title><body bgcolor=red>"
+        "<script>document.title = '</li><b>bold'</script>"
     )
     await show(real_cloud, record, site.url)
     page = await onlooker.contexts[0].new_page()
@@ -167,7 +168,7 @@ async def test_a_page_that_is_not_there_is_404(real_cloud: Cloud) -> None:
 
 @pytest.mark.parametrize("path", ["", "/viewer"])
 async def test_pages_are_closed_to_everything_else(cloud: Cloud, path: str) -> None:
-    """No script or style in the page itself, no request to others, nothing kept, nothing passed on."""
+    """No script or style in the page itself, no request to others, nothing kept or passed on."""
     record = await cloud.create()
     async with cloud.http.get(record["debugUrl"].replace("?", f"{path}?")) as reply:
         text, headers = await reply.text(), reply.headers
