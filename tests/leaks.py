@@ -51,7 +51,8 @@ def browsers(root: Path) -> list[psutil.Process]:
 
 def stray_folders(root: Path) -> list[str]:
     """Every session's folder, and every embedded server's, that is still there."""
-    patterns = ("browsercloud-*/*", "**/sessions/*", "playwright-artifacts-*")
+    patterns = ("browsercloud-*/*", "browsercloud-*/*/sessions/*", "*/sessions/*")
+    patterns += ("playwright-artifacts-*",)
     return sorted({str(path) for pattern in patterns for path in root.glob(pattern)})
 
 

@@ -59,17 +59,21 @@ class Serving:
 def serving(root: Path, *arguments: str) -> Iterator[Serving]:
     """Start it on a free port with its data below *root*; stop it in order at the end."""
     data_dir = root / "data"
-    with subprocess.Popen(
-        [*SERVE, "--data-dir", str(data_dir), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=(root / "serve.log").open("a"),
-        text=True,
-        env=os.environ | {"BROWSERCLOUD_API_KEY": KEY},
-    ) as process:
+    log = root / "serve.log"
+    with (
+        log.open("a") as errors,
+        subprocess.Popen(
+            [*SERVE, "--data-dir", str(data_dir), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=os.environ | {"BROWSERCLOUD_API_KEY": KEY},
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
             first = process.stdout.readline()
-            assert first.startswith("listening on http://"), (root / "serve.log").read_text()
+            assert first.startswith("listening on http://"), log.read_text()
             server = Serving(process, first.removeprefix("listening on ").strip(), data_dir)
             yield server
             if process.poll() is None:

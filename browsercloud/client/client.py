@@ -115,8 +115,10 @@ class BrowserCloud:
             self._state = "closed"
             return
         self._state = "closing"
-        await settle(self._close, patience=CLOSE_PATIENCE, what="closing the client")
-        self._state = "closed"
+        try:
+            await settle(self._close, patience=CLOSE_PATIENCE, what="closing the client")
+        finally:
+            self._state = "closed"
 
     async def __aenter__(self) -> Self:
         return await self.open()

@@ -71,6 +71,7 @@ class LiveSession:
         self._info: Session | None = None
         self._connection: PlaywrightConnection | None = None
         self._begun = False
+        self._left = False
         self._nothing_made = False
         self._asked = False
         self._released: Released | None = None
@@ -128,6 +129,8 @@ class LiveSession:
             await self._open()
         except BaseException as error:
             await self._release_after(error)
+            self._left = True
+            self._owner.disown(self)
             raise
         return self
 
@@ -137,10 +140,15 @@ class LiveSession:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is None:
-            await self.release()
-        else:
-            await self._release_after(error)
+        try:
+            if error is None:
+                await self.release()
+            else:
+                await self._release_after(error)
+        finally:
+            # Whether it is gone or not has been said; the end of the lease does the rest.
+            self._left = True
+            self._owner.disown(self)
         if error is None or isinstance(error, Exception):
             ending = await self._surprise(error)
             if ending is not None:
@@ -263,5 +271,5 @@ class LiveSession:
         return self._connection
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
-        if getattr(self, "_begun", False) and self._released is None:
+        if getattr(self, "_begun", False) and not self._left and self._released is None:
             _warn(f"session {self.id} was not released", ResourceWarning, source=self)

@@ -8,6 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from browsercloud._aio import join, settle
@@ -33,6 +37,7 @@ class PlaywrightAdapter:
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
         self._starting: asyncio.Task[Playwright] | None = None
+        self._manager: Any = None
         self._leftover: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -64,7 +69,7 @@ class PlaywrightAdapter:
             raise UsageError("this client is closed")
         task = self._starting
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = asyncio.create_task(_start_driver(), name="start Playwright")
+            task = asyncio.create_task(self._start(), name="start Playwright")
             self._starting = task
         return task
 
@@ -81,14 +86,21 @@ class PlaywrightAdapter:
         if self._starting is not None:
             await settle(self._stop, patience=STOP_PATIENCE, what="stopping Playwright")
 
+    async def _start(self) -> Playwright:
+        from playwright.async_api import async_playwright
+
+        self._manager = async_playwright()
+        driver: Playwright = await self._manager.start()
+        return driver
+
     async def _stop(self) -> None:
         task = self._starting
         if task is None:
             return
         await asyncio.wait({task})
-        if task.cancelled() or task.exception() is not None:
-            return
-        await task.result().stop()
+        if not task.cancelled() and task.exception() is None:
+            await task.result().stop()
+            await _end_process(self._manager)
         self._starting = None
 
 
@@ -104,6 +116,9 @@ class PlaywrightConnection:
         self._timeout = timeout
         self._connecting: asyncio.Task[Browser] | None = None
         self._page: Page | None = None
+        # Playwright would make one at once, and leave it when we are killed. This one comes into
+        # being with the first download or trace.
+        self._artifacts = Path(tempfile.gettempdir()) / f"playwright-artifacts-{uuid.uuid4()}"
         self.page_target_id: str | None = None
         """The CDP target of `page`: what makes it the same tab on another connection."""
 
@@ -115,7 +130,8 @@ class PlaywrightConnection:
         driver = await join(self._adapter.start())
         # In a task of its own: a call that the driver goes on with cannot be taken back by half.
         self._connecting = asyncio.create_task(
-            _connect(driver, self._endpoint, self._timeout), name="connect over CDP"
+            _connect(driver, self._endpoint, self._artifacts, self._timeout),
+            name="connect over CDP",
         )
         browser = await join(self._connecting)
         context = browser.contexts[0]
@@ -147,9 +163,9 @@ class PlaywrightConnection:
             return
         if not task.done():
             # It ends when the session does; whatever it ends with is let go of behind.
-            self._adapter.later(asyncio.create_task(_disconnect_later(task)))
+            self._adapter.later(asyncio.create_task(_disconnect_later(task, self._artifacts)))
         elif not task.cancelled() and task.exception() is None:
-            await _disconnect(task.result())
+            await _disconnect(task.result(), self._artifacts)
 
     async def __aenter__(self) -> PlaywrightConnection:
         return self
@@ -158,17 +174,26 @@ class PlaywrightConnection:
         await settle(self.close, patience=DETACH_PATIENCE + 1, what="detaching Playwright")
 
 
-async def _start_driver() -> Playwright:
-    from playwright.async_api import async_playwright
+async def _end_process(manager: Any) -> None:
+    """End the driver's process if `stop` has not.
 
-    return await async_playwright().start()
+    When a loop is torn down, the task that reads from the driver is cancelled with all others, and
+    `stop` takes its end for the driver's. The process is known to Playwright's insides only.
+    """
+    insides = getattr(manager, "_client", None) or getattr(manager, "_connection", None)
+    process = getattr(getattr(insides, "_transport", None), "_proc", None)
+    if isinstance(process, asyncio.subprocess.Process) and process.returncode is None:
+        process.kill()
+        await process.wait()
 
 
-async def _connect(driver: Playwright, endpoint: str, timeout: float) -> Browser:
+async def _connect(driver: Playwright, endpoint: str, artifacts: Path, timeout: float) -> Browser:
     from playwright.async_api import Error
 
     try:
-        return await driver.chromium.connect_over_cdp(endpoint, timeout=timeout * 1000)
+        return await driver.chromium.connect_over_cdp(
+            endpoint, artifacts_dir=artifacts, timeout=timeout * 1000
+        )
     except Error as error:
         place, _, _ = endpoint.partition("?")
         # Playwright's message repeats the address, and the address holds the session's token.
@@ -196,14 +221,14 @@ async def _target_id(context: BrowserContext, page: Page) -> str:
     return str(answer["targetInfo"]["targetId"])
 
 
-async def _disconnect_later(connecting: asyncio.Task[Browser]) -> None:
+async def _disconnect_later(connecting: asyncio.Task[Browser], artifacts: Path) -> None:
     await asyncio.wait({connecting})
     if connecting.cancelled() or connecting.exception() is not None:
         return
-    await _disconnect(connecting.result())
+    await _disconnect(connecting.result(), artifacts)
 
 
-async def _disconnect(browser: Browser) -> None:
+async def _disconnect(browser: Browser, artifacts: Path) -> None:
     """Over CDP, `Browser.close` of Playwright closes the socket and leaves Chromium running."""
     try:
         async with asyncio.timeout(DETACH_PATIENCE):
@@ -211,3 +236,4 @@ async def _disconnect(browser: Browser) -> None:
     except Exception as error:
         # The release that follows closes the socket from the other end.
         log.debug("Playwright did not detach cleanly: %s", error)
+    await asyncio.to_thread(shutil.rmtree, artifacts, ignore_errors=True)
