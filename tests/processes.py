@@ -19,11 +19,11 @@ async def until(condition: Callable[[], object], what: str, timeout: float = 10.
 
 
 def living(folder: Path) -> list[psutil.Process]:
-    """The processes, zombies excepted, that have *folder* in their command line, and their kin."""
+    """The processes, zombies excepted, that were given *folder*, and their children."""
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
-            if any(str(folder) in word for word in process.cmdline()):
+            if any(f"={folder}" in word for word in process.cmdline()):
                 found |= {one.pid: one for one in (process, *process.children(recursive=True))}
         except psutil.Error:
             continue

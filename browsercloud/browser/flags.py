@@ -19,6 +19,9 @@ Measured with Chromium 156; another build may differ, so the first start of each
 MAX_SOCKET_PATH = 104
 SOCKET_NAME_LENGTH = len("/org.chromium.Chromium.XXXXXX/SingletonSocket")
 
+MIN_WINDOW_WIDTH = 500
+"""Pixels below which no window of a full Chromium gets; a narrower viewport has to be emulated."""
+
 FIRST_PAGE = "about:blank"
 
 DISABLED_FEATURES = (
@@ -106,6 +109,7 @@ def _window(options: SessionOptions, frame_height: int) -> tuple[str, ...]:
     width, height = options.dimensions.width, options.dimensions.height
     if options.browser is Browser.HEADLESS_SHELL:
         return ("--headless", f"--window-size={width},{height}", "--hide-scrollbars")
+    width = max(width, MIN_WINDOW_WIDTH)
     size = (
         # The warnings about unsafe flags would take 56 pixels from the first page.
         "--test-type",

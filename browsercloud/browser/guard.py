@@ -31,11 +31,13 @@ log = logging.getLogger(__name__)
 class Guard:
     """Knows every browser and folder, and tells the guarding process.
 
-    `inherits` are file descriptors that it holds open too: the lock of the data folder, so that a
-    successor waits until the guard has cleaned up. A guard that dies is replaced.
+    *label* is only shown in its command line, for people who look. *inherits* are file descriptors
+    that it holds open too: the lock of the data folder, so that a successor waits until the guard
+    has cleaned up. A guard that dies is replaced.
     """
 
-    def __init__(self, inherits: Sequence[int] = ()) -> None:
+    def __init__(self, label: str, inherits: Sequence[int] = ()) -> None:
+        self._label = label
         self._inherits = tuple(inherits)
         self._folders: dict[str, str] = {}
         self._browsers: dict[str, Mark] = {}
@@ -58,7 +60,7 @@ class Guard:
         try:
             self._child = Child(
                 # -I -S: nothing of the user's environment is imported, and it starts in 15 ms.
-                [python, "-I", "-S", group.__file__, str(os.getpid())],
+                [python, "-I", "-S", group.__file__, str(os.getpid()), self._label],
                 env={},
                 cwd=Path("/"),
                 stdin=subprocess.PIPE,

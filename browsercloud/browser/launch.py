@@ -16,10 +16,10 @@ from browsercloud.browser import flags
 from browsercloud.browser.find import Found
 from browsercloud.browser.process import BrowserProcess, describe
 from browsercloud.cdp.connection import CdpConnection, CdpError
-from browsercloud.cdp.context import UserAgentOverride
+from browsercloud.cdp.context import PageOverrides
 from browsercloud.cdp.window import fit_window, wait_for_page
 from browsercloud.errors import LaunchFailed
-from browsercloud.models import Browser, SessionOptions
+from browsercloud.models import Browser, Dimensions, SessionOptions
 
 DISCARD_PATIENCE = 30.0
 
@@ -27,6 +27,9 @@ NO_SANDBOX = re.compile(
     r"No usable sandbox|without --no-sandbox|Failed to move to new namespace"
     r"|SUID sandbox helper|Operation not permitted.*namespace|credentials\.cc"
 )
+
+ROOT = "root cannot use it; run as an ordinary user to have it"
+FORBIDDEN = "this machine forbids it; allow unprivileged user namespaces to have it"
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +41,8 @@ class Launched:
     process: BrowserProcess
     endpoint: str = field(repr=False)
     user_agent: str
-    override: UserAgentOverride | None
-    """Keeps the client hints true for as long as it is open; `None` when nothing is replaced."""
+    overrides: PageOverrides | None
+    """Holds what no flag can do for as long as it is open; `None` when flags do it all."""
 
 
 class Launcher:
@@ -49,9 +52,7 @@ class Launcher:
     """
 
     def __init__(self) -> None:
-        self.sandbox_reason: str | None = (
-            "root cannot use it" if hasattr(os, "geteuid") and os.geteuid() == 0 else None
-        )
+        self.sandbox_reason: str | None = ROOT if os.geteuid() == 0 else None
         self._warned = False
         self._frames: dict[tuple[Path, bool], int] = {}
 
@@ -75,7 +76,7 @@ class Launcher:
         except LaunchFailed as error:
             if self.sandbox_reason is not None or not NO_SANDBOX.search(error.message):
                 raise
-            self.sandbox_reason = "this machine does not let it work"
+            self.sandbox_reason = FORBIDDEN
         return await self._once(found, options, folder, started)
 
     async def _once(
@@ -112,7 +113,6 @@ class Launcher:
         self, process: BrowserProcess, found: Found, options: SessionOptions, *, known: bool
     ) -> Launched:
         endpoint = await process.endpoint()
-        override = None
         try:
             async with await CdpConnection.open(endpoint) as cdp:
                 user_agent = (
@@ -120,10 +120,11 @@ class Launcher:
                 )
                 page = await wait_for_page(cdp)
                 if found.kind is Browser.CHROMIUM and not known:
-                    frame = await fit_window(cdp, page, options.dimensions)
+                    size = options.dimensions
+                    window = Dimensions(max(size.width, flags.MIN_WINDOW_WIDTH), size.height)
+                    frame = await fit_window(cdp, page, window)
                     self._frames[found.path, options.headless] = frame
-            if options.user_agent is not None:
-                override = await UserAgentOverride.open(endpoint, options.user_agent)
+            overrides = await _overrides(endpoint, options)
         except CdpError as error:
             end = process.poll()
             said = describe(end) if end else " | ".join(process.words[-5:]) or "it said nothing"
@@ -131,17 +132,25 @@ class Launcher:
                 f"the browser started but does not answer ({error}); {said}"
             ) from error
         return Launched(
-            process=process, endpoint=endpoint, user_agent=user_agent, override=override
+            process=process, endpoint=endpoint, user_agent=user_agent, overrides=overrides
         )
 
     def _warn(self) -> None:
         if self.sandbox_reason is not None and not self._warned:
             self._warned = True
             log.warning(
-                "Chromium runs without its sandbox: %s. Pages are less confined; "
-                "run as an ordinary user to have it.",
+                "Chromium runs without its sandbox, so pages are less confined: %s",
                 self.sandbox_reason,
             )
+
+
+async def _overrides(endpoint: str, options: SessionOptions) -> PageOverrides | None:
+    full = options.browser is Browser.CHROMIUM
+    narrow = full and options.dimensions.width < flags.MIN_WINDOW_WIDTH
+    if options.user_agent is None and not narrow:
+        return None
+    viewport = options.dimensions if narrow else None
+    return await PageOverrides.open(endpoint, user_agent=options.user_agent, viewport=viewport)
 
 
 def require_display(environ: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from browsercloud._aio import give_up
 from browsercloud.cdp.connection import CdpConnection, CdpError
+from browsercloud.models import Dimensions
 
 AUTO_ATTACH = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
 OVERRIDE_TIMEOUT = 10.0
@@ -19,26 +20,39 @@ BRANDS = {"Edg": "Microsoft Edge", "OPR": "Opera", "HeadlessChrome": "HeadlessCh
 log = logging.getLogger(__name__)
 
 
-class UserAgentOverride:
-    """Gives every page, frame and worker of a browser a user agent and the client hints with it.
+class PageOverrides:
+    """Gives every page, frame and worker of a browser a user agent, every page a viewport.
 
-    `--user-agent` alone changes the header and leaves `sec-ch-ua` as it was. Each new target waits
-    until it has been told, so its first request is right. Holds until `close`; other CDP clients
-    are not disturbed. `navigator.platform` follows only until a page moves to another process:
-    Chromium forgets that one.
+    `--user-agent` alone changes the header and leaves `sec-ch-ua` as it was, and a window has a
+    least width. Each new target waits until it has been told, so its first request is right. Holds
+    until `close`; other CDP clients are not disturbed. `navigator.platform` follows only until a
+    page moves to another process: Chromium forgets that one.
     """
 
-    def __init__(self, cdp: CdpConnection, user_agent: str) -> None:
+    def __init__(
+        self, cdp: CdpConnection, user_agent: str | None, viewport: Dimensions | None
+    ) -> None:
         self._cdp = cdp
-        self._override = override(user_agent)
+        self._calls: list[tuple[str, Mapping[str, Any]]] = []
+        if user_agent is not None:
+            self._calls.append(("Emulation.setUserAgentOverride", override(user_agent)))
+        self._page_calls: list[tuple[str, Mapping[str, Any]]] = []
+        if viewport is not None:
+            self._page_calls.append(("Emulation.setDeviceMetricsOverride", _metrics(viewport)))
         self._telling: set[asyncio.Task[None]] = set()
         cdp.on("Target.attachedToTarget", self._attached)
 
     @classmethod
-    async def open(cls, endpoint: str, user_agent: str) -> UserAgentOverride:
+    async def open(
+        cls,
+        endpoint: str,
+        *,
+        user_agent: str | None = None,
+        viewport: Dimensions | None = None,
+    ) -> PageOverrides:
         """Attach to the browser at *endpoint*; returns when its present pages are told."""
         cdp = await CdpConnection.open(endpoint)
-        self = cls(cdp, user_agent)
+        self = cls(cdp, user_agent, viewport)
         try:
             await cdp.send("Target.setAutoAttach", AUTO_ATTACH)
             while self._telling:
@@ -64,7 +78,8 @@ class UserAgentOverride:
     async def _tell(self, session: str, kind: str) -> None:
         """Tell one target and everything under it, and let it run whatever happens."""
         calls = [
-            ("Emulation.setUserAgentOverride", self._override),
+            *self._calls,
+            *(self._page_calls if kind == "page" else ()),
             ("Target.setAutoAttach", AUTO_ATTACH),
             ("Runtime.runIfWaitingForDebugger", {}),
         ]
@@ -82,6 +97,12 @@ class UserAgentOverride:
                 log.debug("%s for a %s: %s", method, kind, answer)
             elif isinstance(answer, BaseException):
                 raise answer
+
+
+def _metrics(viewport: Dimensions) -> dict[str, Any]:
+    # Scale factor 0: the screen's own.
+    size = {"width": viewport.width, "height": viewport.height}
+    return {**size, "deviceScaleFactor": 0, "mobile": False}
 
 
 def override(user_agent: str) -> dict[str, Any]:

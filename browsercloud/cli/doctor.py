@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ def doctor(
     as_json
         Print JSON instead of a table.
     """
+    logging.getLogger("browsercloud").addHandler(logging.NullHandler())  # the report says it all
     config = from_environment({}, os.environ)
     settings = {Browser.CHROMIUM: config.chromium, Browser.HEADLESS_SHELL: config.headless_shell}
     browsers = asyncio.run(_try_all(settings))

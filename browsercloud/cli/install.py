@@ -6,6 +6,7 @@ Playwright's download first, as it needs no rights, then the system's packages.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import subprocess
@@ -37,7 +38,7 @@ class Packages:
     install: tuple[str, ...]
     needed: tuple[str, ...]
     wished: tuple[str, ...] = ()
-    """Taken if they exist: not every system has a package of the headless shell, or of this name."""
+    """Taken if they exist: not every system packages the headless shell, or by this name."""
 
     root: bool = True
 
@@ -77,6 +78,7 @@ def install() -> int:
 
     Does nothing when both browsers are there already. Ends with 1 if there is no browser after all.
     """
+    logging.getLogger("browsercloud").addHandler(logging.NullHandler())  # the report says it all
     return Installation(Console(), os.environ).run()
 
 

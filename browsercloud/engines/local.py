@@ -91,7 +91,7 @@ class LocalEngine:
             make_private(self.data_dir / "sessions")
             await self._sweep()
             assert self._lock.fd is not None  # noqa: S101 - just acquired
-            self._guard = Guard([self._lock.fd])
+            self._guard = Guard(str(self.data_dir), [self._lock.fd])
             self._guard.start()
             if is_embedded(self.data_dir):
                 self._guard.folder(ROOT, self.data_dir)
@@ -245,8 +245,8 @@ class LocalEngine:
         async with running.ending:
             if self._browsers.get(session_id) is not running:
                 return
-            if running.launched is not None and running.launched.override is not None:
-                await running.launched.override.close()
+            if running.launched is not None and running.launched.overrides is not None:
+                await running.launched.overrides.close()
             if running.process is not None:
                 await running.process.stop(grace=grace)
             await asyncio.to_thread(group.remove, str(running.folder))

@@ -66,9 +66,9 @@ async def site() -> AsyncIterator[Site]:
 
 
 @pytest_asyncio.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[LocalEngine]:
+async def engine(root: Path) -> AsyncIterator[LocalEngine]:
     """An engine of its own."""
-    engine = LocalEngine(tmp_path / "data")
+    engine = LocalEngine(root / "data")
     await engine.open()
     yield engine
     await engine.close()
@@ -131,7 +131,7 @@ async def test_without_a_user_agent_nothing_is_attached(engine: LocalEngine) -> 
     handle = await engine.start("one", SessionOptions(browser=Browser.HEADLESS_SHELL))
     running = engine._browsers["one"]
     assert running.launched is not None
-    assert running.launched.override is None
+    assert running.launched.overrides is None
     await engine.stop(handle, grace=0)
 
 
