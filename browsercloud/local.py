@@ -55,6 +55,7 @@ class LocalServer:
         self._ready: Future[str] = Future()
         self._over: Future[None] = Future()
         self._stop: asyncio.Event | None = None
+        self._asked = False
         self._loop: asyncio.AbstractEventLoop | None = None
         # A daemon, as it must not keep a program alive whose main thread has ended; `atexit` stops
         # it in order then. A killed process is the business of the engine's guard.
@@ -95,6 +96,7 @@ class LocalServer:
         atexit.unregister(self._stop_at_exit)
 
     def _ask_to_stop(self) -> None:
+        self._asked = True  # before the look: the thread looks after it has made its loop
         if self._over.done() or self._loop is None or self._stop is None:
             return
         try:
@@ -121,6 +123,8 @@ class LocalServer:
 
     async def _main(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        if self._asked:
+            self._stop.set()
         engine = self._engine or LocalEngine(
             embedded_data_dir(), chromium=self._chromium, headless_shell=self._headless_shell
         )
