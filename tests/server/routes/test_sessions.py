@@ -305,7 +305,8 @@ async def test_live_details_list_the_open_pages(real_cloud: Cloud) -> None:
     assert "fullscreen=true" in page["sessionViewerFullscreenUrl"]
     assert details["wsUrl"] == record["websocketUrl"]
     _, same = await real_cloud.call("GET", f"/v1/sessions/{record['id']}/live-details")
-    assert same == details
+    # Not all of it: an empty page gets its title when it likes.
+    assert [other["id"] for other in same["pages"]] == [page["id"]]
 
 
 async def nothing_was_started(cloud: Cloud) -> None:
