@@ -18,6 +18,7 @@ DEFAULT_PROJECT = "default"
 SECRET_BYTES = 32
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_KEY = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[A-Za-z0-9._:%\[\]-]{1,255}")
 _YES_NO = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -143,7 +144,7 @@ def read_keys(text: str) -> dict[str, str]:
     for entry in filter(None, (part.strip() for part in text.split(","))):
         project, _, key = entry.rpartition(":")
         project = project or DEFAULT_PROJECT
-        if not _PROJECT.fullmatch(project) or not key.isascii() or not key.isprintable():
+        if not _PROJECT.fullmatch(project) or not _KEY.fullmatch(key):
             raise ValueError("give KEY or PROJECT:KEY, several separated by commas")
         keys[key] = project
     if not keys:

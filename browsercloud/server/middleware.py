@@ -108,7 +108,8 @@ def describe(request: web.Request, error: Exception) -> tuple[int, dict[str, Any
         case ConnectionResetError() if request.transport is None or request.transport.is_closing():
             status, code, message = 400, "hung_up", "the client hung up"  # and nobody reads this
         case _:
-            log.error("%s %s failed", request.method, request.rel_url.raw_path, exc_info=error)
+            what = (request.method, request.rel_url.raw_path, request[REQUEST_ID])
+            log.error("%s %s failed (%s)", *what, exc_info=error)
             status, code = 500, "internal"
             message = "something went wrong inside the server; its log says more"
     body = {"code": code, "message": message, "requestId": request[REQUEST_ID], **more}

@@ -16,8 +16,8 @@ from playwright.async_api import async_playwright
 
 from browsercloud.server import gateway
 from browsercloud.testing import DyingEngine, IdleEngine, NeverEngine, SlowEngine
-from tests.server.conftest import KEY, BODY, Cloud, StartCloud, Upstream, until
 from tests.leaks import browsers
+from tests.server.conftest import BODY, KEY, Cloud, StartCloud, Upstream, until
 
 BIG = 20 * 2**20
 
@@ -67,7 +67,7 @@ async def test_the_version_names_the_sessions_own_socket(real_cloud: Cloud) -> N
 
 
 async def test_twenty_megabytes_pass_whole_both_ways(real_cloud: Cloud) -> None:
-    """A message of 20 MB reaches Chromium, and its answer of 20 MB comes back, each in one piece."""
+    """A message of 20 MB reaches Chromium, and its answer of 20 MB comes back whole."""
     record = await real_cloud.create(browser="headless-shell")
     ws = await connect(real_cloud, record["websocketUrl"])
     targets = await call(ws, "Target.getTargets", {})
@@ -250,7 +250,7 @@ async def test_a_killed_browser_closes_the_sockets_at_once(real_cloud: Cloud, ro
     assert (ended["status"], ended["releaseReason"]) == ("failed", "browser_crashed")
     assert ended["error"]["signal"] == "SIGKILL"
     assert "SIGKILL" in ended["error"]["message"]
-    assert isinstance(ended["error"]["stderr"], list)
+    assert not any("DevTools listening" in line for line in ended["error"]["stderr"])
 
 
 async def test_a_starting_session_keeps_its_socket_waiting(
@@ -305,7 +305,8 @@ async def test_a_browser_that_hangs_up_without_dying_is_told_apart(
 
 
 @pytest.mark.parametrize(
-    "path", ["cdp/", "cdp/devtools/browser/x", "devtools/browser/x", "json", "json/list", "json/new"]
+    "path",
+    ["cdp/", "cdp/devtools/browser/x", "devtools/browser/x", "json", "json/list", "json/new"],
 )
 async def test_an_unknown_path_never_reaches_the_browser(
     echo: Cloud, upstream: Upstream, path: str
@@ -386,5 +387,3 @@ async def over(cloud: Cloud, record: BODY) -> BODY:
                 found: BODY = now
                 return found
             await asyncio.sleep(0.01)
-
-

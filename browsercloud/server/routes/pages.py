@@ -7,6 +7,7 @@ from functools import cache
 from html import escape
 from importlib import resources
 from string import Template
+from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -37,6 +38,7 @@ HEADERS = {
 
 _FORMATS = {"jpeg": "image/jpeg", "png": "image/png"}
 _ASSETS = {"style.css": "text/css", "page.js": "text/javascript"}
+_DURATIONS = ("timeout", "duration")
 _HIDDEN = ("websocketUrl", "debugUrl", "sessionViewerUrl", "config", "error")
 
 
@@ -158,18 +160,25 @@ async def _live_record(request: web.Request) -> Session:
 def _rows(session: Session) -> str:
     """The record as rows of a table; what is empty, or opens something, is left out."""
     facts = {name: value for name, value in dump(session).items() if name not in _HIDDEN}
-    rows = []
-    for name, value in facts.items():
-        if value is None or value == {}:
-            continue
-        text = (
-            ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else value
-        )
-        rows.append(
-            f'<tr><th scope="row">{escape(name)}</th>'
-            f'<td data-field="{escape(name)}">{escape(str(text))}</td></tr>'
-        )
-    return "\n".join(rows)
+    return "\n".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        f'<td data-field="{escape(name)}">{escape(_words(name, value))}</td></tr>'
+        for name, value in facts.items()
+        if value is not None and value != {}
+    )
+
+
+def _words(name: str, value: Any) -> str:
+    """A value for people."""
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case int() if name in _DURATIONS:
+            return f"{value / 1000:g} s"
+        case dict():
+            return ", ".join(f"{key}: {text}" for key, text in value.items())
+        case _:
+            return str(value)
 
 
 def _page(template: str, **values: str) -> web.Response:

@@ -1,0 +1,228 @@
+"""`browsercloud serve`, in a process of its own."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browsercloud.cli.serve import serve
+from browsercloud.server.config import SETTINGS
+
+PATIENCE = 20
+
+
+@contextmanager
+def running(root: Path, *arguments: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """The command, its data below *root*; killed at the end if it still runs."""
+    command = [sys.executable, "-m", "browsercloud", "serve", "--data-dir", str(root / "data")]
+    with subprocess.Popen(
+        [*command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environ,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def address(process: subprocess.Popen[str]) -> str:
+    """Where it listens, as its first line says."""
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    assert first.startswith("listening on "), process.communicate()
+    return first.removeprefix("listening on ").rstrip("\n")
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code and the rest of both outputs."""
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, out, err
+
+
+def ask(url: str, key: str | None = None, method: str = "GET", **body: Any) -> Any:
+    """Status and JSON."""
+    request = urllib.request.Request(
+        url,
+        method=method,
+        data=json.dumps(body).encode() if body else None,
+        headers={"x-api-key": key} if key else {},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as reply:
+            return reply.status, json.load(reply)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def test_a_key_is_made_once_and_only_its_hash_is_kept(root: Path) -> None:
+    """The first start prints it on the second line; later starts know it and print none."""
+    with running(root, "--port", "0") as process:
+        url = address(process)
+        assert process.stdout is not None
+        key = process.stdout.readline().split()[-1]
+        assert key.startswith("bc_")
+        assert len(key) > 40
+        assert ask(f"{url}/v1/sessions", key)[0] == 200
+        assert ask(f"{url}/v1/sessions")[0] == 401
+        process.terminate()
+        code, out, err = ended(process)
+        assert (code, out) == (0, "")
+        assert key not in err
+    kept = root / "data" / "secrets.json"
+    assert key not in kept.read_text()
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    with running(root, "--port", "0") as process:
+        assert ask(f"{address(process)}/v1/sessions", key)[0] == 200
+        process.terminate()
+        assert ended(process)[:2] == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_releases_every_session(root: Path, number: signal.Signals) -> None:
+    """Exit code 0, and no browser is left: the leak check after each test looks."""
+    with running(root, "--port", "0", BROWSERCLOUD_API_KEY="k") as process:
+        url = address(process)
+        status, record = ask(f"{url}/v1/sessions", "k", "POST", browser="headless-shell")
+        assert (status, record["status"]) == (201, "live")
+        process.send_signal(number)
+        code, _, err = ended(process)
+    assert (code, "releasing (shutdown)" in err) == (0, True)
+    assert "Traceback" not in err
+
+
+def test_a_second_signal_does_not_wait(root: Path) -> None:
+    """In order if that was quick enough, else at once; either way nothing is left."""
+    with running(root, "--port", "0", BROWSERCLOUD_API_KEY="k") as process:
+        url = address(process)
+        assert ask(f"{url}/v1/sessions", "k", "POST", browser="headless-shell")[0] == 201
+        process.terminate()
+        assert process.stderr is not None
+        while "stopping" not in process.stderr.readline():
+            continue
+        process.terminate()
+        assert ended(process)[0] in (0, -signal.SIGTERM)
+
+
+def test_a_signal_while_it_starts_ends_it(root: Path) -> None:
+    """Before it listens: in order if its handler stands already, and nothing is announced."""
+    for _ in range(3):
+        with running(root, "--port", "0", BROWSERCLOUD_API_KEY="k") as process:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.3)  # somewhere between the interpreter's start and listening
+            process.terminate()
+            code, _, err = ended(process)
+        assert code in (0, -signal.SIGTERM)
+        assert "Traceback" not in err
+
+
+def test_a_port_in_use_is_one_clear_line(root: Path) -> None:
+    """Exit code 1, the port and the remedy, nothing on standard output and no key made."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with running(root, "--port", str(port)) as process:
+            code, out, err = ended(process)
+    assert (code, out) == (1, "")
+    assert err.strip().splitlines()[-1].startswith(f"port {port} on 127.0.0.1 is in use")
+    assert "Traceback" not in err
+    assert not (root / "data" / "secrets.json").exists()
+
+
+def test_ipv6_is_shown_in_brackets(root: Path) -> None:
+    """`http://[::1]:PORT`, and it answers there."""
+    with running(root, "--port", "0", "--host", "::1", "--no-auth") as process:
+        url = address(process)
+        assert url.startswith("http://[::1]:")
+        assert ask(f"{url}/v1/sessions")[0] == 200
+        process.terminate()
+        assert ended(process)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "words"),
+    [
+        (["--port", "eighty"], {}, ["--port", "0 to 65535"]),
+        (["--port", "65536"], {}, ["--port", "0 to 65535"]),
+        ([], {"BROWSERCLOUD_PORT": "-1"}, ["BROWSERCLOUD_PORT", "0 to 65535"]),
+        (["--host", "a b"], {}, ["--host", "127.0.0.1"]),
+        (["--host", "no.such.host.invalid"], {}, ["--host", "resolved"]),
+        (["--host", "0.0.0.0", "--no-auth"], {}, ["--no-auth", "127.0.0.1"]),
+        (["--lease-grace", "0"], {}, ["--lease-grace", "more than 0"]),
+        (["--lease-grace", "nan"], {}, ["--lease-grace", "more than 0"]),
+        (["--chromium", "/nowhere/chromium"], {}, ["--chromium", "no such file"]),
+        (["--api-key", " "], {}, ["--api-key", "empty"]),
+        (["--allowed-hosts", "a/b"], {}, ["--allowed-hosts", "commas"]),
+        ([], {"BROWSERCLOUD_NO_AUTH": "perhaps"}, ["BROWSERCLOUD_NO_AUTH", "yes or no"]),
+        (["--colour", "red"], {}, ["--colour"]),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(
+    root: Path, arguments: list[str], environ: dict[str, str], words: list[str]
+) -> None:
+    """Setting and remedy on standard error, and it does not start."""
+    with running(root, *arguments, **environ) as process:
+        code, out, err = ended(process)
+    assert code != 0
+    assert "listening" not in out
+    assert "Traceback" not in err
+    assert all(word in out + err for word in words), out + err
+
+
+def test_a_key_that_is_refused_is_not_repeated(root: Path) -> None:
+    """The message about an ill-formed key does not hold it."""
+    with running(root, BROWSERCLOUD_API_KEY="Bad Project:secretsecret") as process:
+        code, out, err = ended(process)
+    assert code == 1
+    assert "BROWSERCLOUD_API_KEY" in err
+    assert "secretsecret" not in out + err
+
+
+def test_spoilt_secrets_are_not_overwritten(root: Path) -> None:
+    """A file that cannot be read is named; it may hold the only hash of a key."""
+    kept = root / "data" / "secrets.json"
+    kept.parent.mkdir()
+    kept.write_text("{")
+    with running(root, "--port", "0") as process:
+        code, _, err = ended(process)
+    assert code == 1
+    assert str(kept) in err.replace("\n", "")
+    assert kept.read_text() == "{"
+
+
+def test_every_setting_is_an_option() -> None:
+    """The command's parameters are the rows of the table."""
+    assert list(inspect.signature(serve).parameters) == [row.name for row in SETTINGS]
+
+
+def test_help_tells_every_setting() -> None:
+    """Option, variable and default, and where not to put a key."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "browsercloud", "serve", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"COLUMNS": "200"},
+    ).stdout
+    for row in SETTINGS:
+        assert row.option in shown
+        assert row.variable in shown
+    assert "everyone on the machine can read" in " ".join(shown.split())
