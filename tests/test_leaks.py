@@ -27,7 +27,7 @@ from browsercloud import (
     SessionStatus,
 )
 from browsercloud.local import LocalServer
-from tests.cancelling import SuspendedAt, at_every_await
+from tests.cancelling import at_every_await
 from tests.conftest import GONE_WITHIN, Site
 from tests.leaks import browsers, stray_folders, stray_tasks, wait_until_nothing_is_left
 from tests.serving import Serving, serving
@@ -121,35 +121,21 @@ async def test_first_session_cancelled_at_every_await(root: Path) -> None:
     assert await at_every_await(whole, nothing, every=2) >= 8
 
 
-async def test_loop_torn_down_at_every_await(root: Path) -> None:
+def test_loop_torn_down_at_every_await() -> None:
     """`asyncio.run` cancels *every* task when main is done, the ones that clean up included.
 
     A whole client lives in another task, and main ends when that task is suspended for the n-th
     time, for every n. No browser, driver or folder is left, and no thread.
     """
-
-    async def main(n: int) -> bool:
-        reached = asyncio.Event()
-        runner = SuspendedAt(whole(), n, reached.set)
-
-        async def other() -> object:
-            return await runner
-
-        task = asyncio.create_task(other())
-        waiting = asyncio.create_task(reached.wait())
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        return task.done()
-
-    async def whole() -> None:
-        async with BrowserCloud() as client:
-            await one_session(client)
-
-    n, done = 1, False
-    while not done:
-        done = await asyncio.to_thread(asyncio.run, main(n))
-        await asyncio.to_thread(wait_until_nothing_is_left, root, GONE_WITHIN)
-        n += 1
-    assert n > 10
+    loops = subprocess.run(
+        [sys.executable, "-m", "tests.torn_loops"],
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    assert int(loops.stdout) > 10
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.05, 0.1, 0.2, 0.4])

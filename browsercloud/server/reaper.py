@@ -79,6 +79,7 @@ class Leases:
         self._grace = grace
         self._sockets: dict[tuple[str, str], int] = {}
         self._timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
+        self._closed = False
 
     def connected(self, project: str, lease_id: str) -> None:
         """A socket holds the lease."""
@@ -97,12 +98,13 @@ class Leases:
     def hold(self, project: str, lease_id: str) -> None:
         """A session depends on the lease: if no socket holds it, its grace begins now."""
         key = (project, lease_id)
-        if key not in self._sockets and key not in self._timers:
+        if key not in self._sockets and key not in self._timers and not self._closed:
             loop = asyncio.get_running_loop()
             self._timers[key] = loop.call_later(self._grace, self._over, key)
 
     def close(self) -> None:
-        """Forget every lease without ending its sessions."""
+        """Forget every lease without ending its sessions; none is lost any more."""
+        self._closed = True
         for key in list(self._timers):
             self._stop_timer(key)
 

@@ -10,6 +10,7 @@ import logging
 import re
 import shutil
 import tempfile
+import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,7 +96,14 @@ class PlaywrightAdapter:
         from playwright.async_api import async_playwright
 
         self._manager = async_playwright()
-        driver: Playwright = await self._manager.start()
+        try:
+            driver: Playwright = await self._manager.start()
+        except BaseException as error:
+            # Only a loop that is torn down cancels this task. Playwright has let go of its process
+            # by now, but the frames that were left still know it.
+            for frame, _ in traceback.walk_tb(error.__traceback__):
+                _kill(frame.f_locals.get("client"))
+            raise
         return driver
 
     async def _stop(self) -> None:
@@ -110,7 +118,9 @@ class PlaywrightAdapter:
             await asyncio.wait({task})
         if not task.cancelled() and task.exception() is None:
             await task.result().stop()
-            await _end_process(self._manager)
+            # When a loop is torn down, the task that reads from the driver is cancelled with all
+            # others, and `stop` takes its end for the driver's.
+            _kill(getattr(self._manager, "_client", None))
         self._starting = None
 
 
@@ -185,17 +195,15 @@ class PlaywrightConnection:
         await settle(self.close, patience=DETACH_PATIENCE + 1, what="detaching Playwright")
 
 
-async def _end_process(manager: Any) -> None:
-    """End the driver's process if `stop` has not.
+def _kill(client: object) -> None:
+    """Kill the driver of Playwright's inner *client*, if it still runs; asyncio collects it.
 
-    When a loop is torn down, the task that reads from the driver is cancelled with all others, and
-    `stop` takes its end for the driver's. The process is known to Playwright's insides only.
+    Playwright shows its process to nobody, so this looks at its insides, and does nothing where
+    they are different.
     """
-    insides = getattr(manager, "_client", None) or getattr(manager, "_connection", None)
-    process = getattr(getattr(insides, "_transport", None), "_proc", None)
+    process = getattr(getattr(client, "_transport", None), "_proc", None)
     if isinstance(process, asyncio.subprocess.Process) and process.returncode is None:
         process.kill()
-        await process.wait()
 
 
 async def _connect(driver: Playwright, endpoint: str, artifacts: Path, timeout: float) -> Browser:
