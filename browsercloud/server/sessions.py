@@ -373,6 +373,9 @@ class Sessions:
     async def _record(self, active: ActiveSession) -> None:
         if active.recorded:
             await self._store.put(active.row())
+        else:
+            # Released before its row was written: the id must not be used by a late create either.
+            await self._store.bury(active.project, active.id)
 
     async def _wait_for_closing(self) -> None:
         while self._closing:

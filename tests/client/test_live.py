@@ -296,6 +296,17 @@ async def test_playwright_connect(client: BrowserCloud, site: Site) -> None:
     assert (await client.sessions.release(session.id)).success
 
 
+async def test_connect_to_a_listed_session(client: BrowserCloud) -> None:
+    """A listing opens nothing: the error says where to get the URL that does."""
+    session = await client.sessions.create(browser="headless-shell")
+    (listed,) = (await client.sessions.list()).sessions
+    with pytest.raises(UsageError, match="sessions.retrieve"):
+        await client.playwright.connect(listed)
+    found = await client.sessions.retrieve(session.id)
+    async with await client.playwright.connect(found) as connection:
+        assert await connection.page.evaluate("1 + 1") == 2
+
+
 async def test_connect_to_an_ended_session(client: BrowserCloud) -> None:
     """The error names the endpoint and shows no token."""
     session = await client.sessions.create(browser="headless-shell")

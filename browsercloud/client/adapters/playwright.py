@@ -53,6 +53,11 @@ class PlaywrightAdapter:
         The result is an async context manager; closing it detaches and leaves the session alone.
         Raises `ConnectionFailed` when the browser cannot be reached within `connect_timeout`.
         """
+        if "token=" not in session.websocket_url:
+            raise UsageError(
+                "the URLs of a listed session hold no token: "
+                "connect to `await client.sessions.retrieve(session.id)`"
+            )
         connection = self.connection(session.websocket_url)
         try:
             await connection.open()
