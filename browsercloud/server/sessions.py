@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import NoReturn
 
 import attrs
@@ -38,6 +38,7 @@ from browsercloud.models import (
     SessionStatus,
 )
 from browsercloud.server.reaper import Leases, Reaper
+from browsercloud.server.records import at_this_moment, browser_gone, first_record, lost, now
 from browsercloud.stores.base import Query, SessionRow, Store
 from browsercloud.wire import invalid
 
@@ -58,7 +59,7 @@ class ActiveSession:
     def __init__(self, project: str, request: CreateRequest) -> None:
         self.project = project
         self.request = request
-        self.session = _first_record(request)
+        self.session = first_record(request)
         self.handle: BrowserHandle | None = None
         self.ended: asyncio.Future[ReleaseReason] = asyncio.get_running_loop().create_future()
         """Done when its close begins. Whoever holds something open for the session lets go then."""
@@ -133,7 +134,7 @@ class Sessions:
         active, made = self._join_or_begin(project, request)
         if wait:
             await self._until_live(active)
-        return _at_this_moment(active.session), made
+        return at_this_moment(active.session), made
 
     def live(self, session_id: str) -> ActiveSession | None:
         """The session in the registry, whatever its project; `None` when its close has begun."""
@@ -144,7 +145,7 @@ class Sessions:
         row = await self._store.get(session_id)
         if row is None or row.project != project:
             raise not_found(session_id)
-        return _at_this_moment(row.session)
+        return at_this_moment(row.session)
 
     async def list(self, query: Query) -> tuple[Sequence[Session], int]:
         """One page of records, newest first, and how many match in all."""
@@ -152,7 +153,7 @@ class Sessions:
             rows, total = await self._store.list(query)
         except KeyError:
             raise invalid([("cursorId", "no session of yours has this id")]) from None
-        return [_at_this_moment(row.session) for row in rows], total
+        return [at_this_moment(row.session) for row in rows], total
 
     async def extend(self, project: str, session_id: str, timeout: float) -> Session:
         """Let the session live *timeout* seconds from now.
@@ -171,11 +172,11 @@ class Sessions:
         if active.session.status is not SessionStatus.LIVE:
             raise Conflict(f"session {session_id} is still starting; extend it when it is live")
         life = SessionOptions(timeout=Seconds(timeout)).timeout
-        expires = _now() + timedelta(seconds=life)
+        expires = now() + timedelta(seconds=life)
         active.session = attrs.evolve(active.session, timeout=life, expires_at=expires)
         self._reaper.expire(active.id, life)
         await self._store.put(active.row())
-        return _at_this_moment(active.session)
+        return at_this_moment(active.session)
 
     async def release(self, project: str, session_id: str) -> Released:
         """End the session and return when all of it is gone.
@@ -223,7 +224,7 @@ class Sessions:
                 continue
             ended = await self._engine.poll(active.handle)
             if ended is not None:
-                await self.close(active.id, *_browser_gone(ended))
+                await self.close(active.id, *browser_gone(ended))
         for session_id, handle in list(self._engine.running().items()):
             if not self._known(session_id):
                 log.warning("session %s: stopping a browser that nobody owns", session_id)
@@ -233,7 +234,7 @@ class Sessions:
                     log.error("session %s: %s; trying again later", session_id, error)
         for row in await self._store.unended():
             if not self._known(row.session.id):
-                await self._store.put(_lost(row))
+                await self._store.put(lost(row))
 
     # ------------------------------------------------------------------ starting
 
@@ -282,13 +283,13 @@ class Sessions:
         raise Conflict(f"session id {active.id} has been used; choose a new sessionId")
 
     async def _becomes_live(self, active: ActiveSession, handle: BrowserHandle) -> None:
-        now = _now()
+        started = now()
         life = active.request.options.timeout
         active.session = attrs.evolve(
             active.session,
             status=SessionStatus.LIVE,
-            started_at=now,
-            expires_at=now + timedelta(seconds=life),
+            started_at=started,
+            expires_at=started + timedelta(seconds=life),
             user_agent=handle.user_agent,
         )
         self._reaper.expire(active.id, life)
@@ -353,7 +354,7 @@ class Sessions:
         active.session = attrs.evolve(
             active.session,
             status=SessionStatus.FAILED if left or reason in _FAILED else SessionStatus.RELEASED,
-            ended_at=_now(),
+            ended_at=now(),
             error=failure or left,
         )
         await self._record(active)
@@ -402,7 +403,7 @@ class Sessions:
         )
 
     def _browser_exited(self, session_id: str, ended: BrowserExit) -> None:
-        self._end(session_id, *_browser_gone(ended))
+        self._end(session_id, *browser_gone(ended))
 
     def _expired(self, session_id: str) -> None:
         self._end(session_id, ReleaseReason.TIMEOUT)
@@ -459,62 +460,6 @@ def _launch_problem(error: Exception) -> BrowserCloudError:
 
 def _code(error: BrowserCloudError) -> str:
     return error.code if isinstance(error, ServiceError) else LaunchFailed.default_code
-
-
-def _browser_gone(ended: BrowserExit) -> tuple[ReleaseReason, SessionFailure | None]:
-    """Why a session ends whose browser is gone: it left by itself, or something broke."""
-    if ended.clean:
-        return ReleaseReason.BROWSER_CLOSED, None
-    how = f"signal {ended.signal}" if ended.signal else f"exit code {ended.exit_code}"
-    return ReleaseReason.BROWSER_CRASHED, SessionFailure(
-        code=ReleaseReason.BROWSER_CRASHED,
-        message=f"the browser ended by {how}",
-        exit_code=ended.exit_code,
-        signal=ended.signal,
-        stderr=ended.stderr,
-    )
-
-
-def _lost(row: SessionRow) -> SessionRow:
-    """A row that says it lives, of a session that nobody runs."""
-    session = attrs.evolve(
-        row.session,
-        status=SessionStatus.FAILED,
-        release_reason=ReleaseReason.SHUTDOWN,
-        ended_at=_now(),
-        error=SessionFailure(code="server_lost", message="the server that ran it is gone"),
-    )
-    return attrs.evolve(row, session=session)
-
-
-def _first_record(request: CreateRequest) -> Session:
-    options = request.options
-    return Session(
-        id=request.session_id,
-        status=SessionStatus.STARTING,
-        created_at=_now(),
-        timeout=options.timeout,
-        browser=options.browser,
-        dimensions=options.dimensions,
-        user_agent=options.user_agent,
-        headless=options.headless,
-        name=options.name,
-        build=options.build,
-        metadata=options.metadata,
-        config=request.given,
-    )
-
-
-def _at_this_moment(session: Session) -> Session:
-    """The record with its duration up to now, or to its end."""
-    if session.started_at is None:
-        return session
-    lived = (session.ended_at or _now()) - session.started_at
-    return attrs.evolve(session, duration=Seconds(max(0.0, lived.total_seconds())))
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 async def _nothing() -> None:

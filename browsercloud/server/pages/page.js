@@ -72,6 +72,7 @@ async function round() {
     say(error.message);
     if (error.over) {
       status.textContent = "ended";
+      document.body.classList.add("over");
       return;
     }
   }
