@@ -17,7 +17,6 @@ from browsercloud.errors import UsageError
 DEFAULT_PROJECT = "default"
 SECRET_BYTES = 32
 
-_PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _KEY = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[A-Za-z0-9._:%\[\]-]{1,255}")
 _YES_NO = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -38,7 +37,7 @@ class ServerConfig:
     """Where key and secret are kept; `None` keeps nothing, as when embedded."""
 
     api_key: str | None = field(default=None, repr=False)
-    """`KEY` or `PROJECT:KEY`, several separated by commas; `read_keys` takes it apart."""
+    """The key of the project `default`."""
 
     key_hashes: Mapping[str, str] = field(factory=dict, repr=False)
     """SHA-256 of a key, in hex, to project: for keys of which only the hash is known."""
@@ -138,22 +137,10 @@ def _folder(text: str) -> Path:
     return path.absolute()
 
 
-def read_keys(text: str) -> dict[str, str]:
-    """Key to project. Raises `ValueError` that never repeats the text: it is a secret."""
-    keys: dict[str, str] = {}
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        project, _, key = entry.rpartition(":")
-        project = project or DEFAULT_PROJECT
-        if not _PROJECT.fullmatch(project) or not _KEY.fullmatch(key):
-            raise ValueError("give KEY or PROJECT:KEY, several separated by commas")
-        keys[key] = project
-    if not keys:
-        raise ValueError("the key is empty; leave the setting out to have one made")
-    return keys
-
-
-def _keys(text: str) -> str:
-    read_keys(text)
+def _key(text: str) -> str:
+    # What a header cannot hold could never be sent. The message must not repeat it: it is a secret.
+    if not text.strip() or text != text.strip() or not text.isascii() or not text.isprintable():
+        raise ValueError("give printable ASCII characters without spaces around them")
     return text
 
 
@@ -187,9 +174,9 @@ SETTINGS: tuple[Setting, ...] = (
         option="--api-key",
         variable="BROWSERCLOUD_API_KEY",
         default="one is made at the first start",
-        help="KEY or PROJECT:KEY, several separated by commas. Prefer the environment variable: "
-        "everyone on the machine can read a command line.",
-        parse=_keys,
+        help="The key that clients must send. Prefer the environment variable: everyone on the "
+        "machine can read a command line.",
+        parse=_key,
     ),
     Setting(
         name="no_auth",

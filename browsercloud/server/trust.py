@@ -22,7 +22,7 @@ from aiohttp import web
 from attrs import frozen
 
 from browsercloud.errors import NotAuthorized, ServiceError, UsageError
-from browsercloud.server.config import DEFAULT_PROJECT, ServerConfig, read_keys
+from browsercloud.server.config import DEFAULT_PROJECT, ServerConfig
 from browsercloud.server.keys import hash_key
 
 
@@ -48,9 +48,9 @@ class Trust:
     """Decides who is let in. Holds hashes of keys, never a key."""
 
     def __init__(self, config: ServerConfig) -> None:
-        keys = read_keys(config.api_key) if config.api_key is not None else {}
-        hashes = {hash_key(key): project for key, project in keys.items()}
-        self._hashes = {**config.key_hashes, **hashes}
+        self._hashes = dict(config.key_hashes)
+        if config.api_key is not None:
+            self._hashes[hash_key(config.api_key)] = DEFAULT_PROJECT
         if not self._hashes and not config.no_auth:
             raise UsageError("the server has no key, so nobody could use it; give it one")
         self._secret = config.token_secret

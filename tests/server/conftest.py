@@ -16,10 +16,12 @@ from browsercloud.engines.base import Engine
 from browsercloud.engines.local import LocalEngine
 from browsercloud.server.app import Server
 from browsercloud.server.config import ServerConfig
+from browsercloud.server.keys import hash_key
 from browsercloud.stores.memory import MemoryStore
 from browsercloud.testing import IdleEngine
 
 KEY, OTHER_KEY = "the-key-of-these-tests", "the-key-of-somebody-else"
+OTHER = {hash_key(OTHER_KEY): "other"}
 BODY = dict[str, Any]
 
 
@@ -70,7 +72,8 @@ async def start_cloud() -> AsyncIterator[StartCloud]:
 
         async def start(engine: Engine | None = None, **config: Any) -> Cloud:
             engine = engine or IdleEngine()
-            settings = {"port": 0, "api_key": f"{KEY},other:{OTHER_KEY}", **config}
+            settings = {"port": 0, "api_key": KEY, **config}
+            settings.setdefault("key_hashes", {} if "no_auth" in config else OTHER)
             server = Server(ServerConfig(**settings), engine, MemoryStore())
             stack.push_async_callback(server.stop)
             await server.start()
