@@ -161,7 +161,8 @@ async def test_release_inside_the_body(client: BrowserCloud, root: object) -> No
 async def test_timeout_says_why(client: BrowserCloud) -> None:
     """When time runs out under the body, leaving raises `SessionTimedOut` from its error."""
     with pytest.raises(SessionTimedOut) as caught:
-        async with client.session(browser="headless-shell", timeout=1) as session:
+        async with client.session(browser="headless-shell") as session:
+            await client.sessions.extend(session.id, timeout=0.3)
             await session.page.wait_for_selector("#never")
     assert isinstance(caught.value.__cause__, PlaywrightError)
     assert caught.value.session is not None
@@ -171,7 +172,8 @@ async def test_timeout_says_why(client: BrowserCloud) -> None:
 async def test_an_end_unnoticed_by_the_body_is_told(client: BrowserCloud) -> None:
     """A body that ended well did not have its browser all the time: leaving says so."""
     with pytest.raises(SessionTimedOut):
-        async with client.session(browser="headless-shell", timeout=0.5) as session:
+        async with client.session(browser="headless-shell") as session:
+            await client.sessions.extend(session.id, timeout=0.1)
             await ended(client, session.id)
 
 
