@@ -2,8 +2,8 @@
 
 camelCase outside, snake_case inside; `Seconds` are integer milliseconds outside; times are RFC 3339
 with `Z`. A request with an unknown field, a wrong type or a value out of range is refused with the
-path of every such field (`InvalidRequest.details`); an unknown field of a reply is skipped, so that
-an older client can talk to a newer server.
+path of every such field (`InvalidRequest.details`); an unknown field of a reply is skipped and an
+unknown word kept as it is, so that an older client can talk to a newer server.
 """
 
 from __future__ import annotations
@@ -90,6 +90,16 @@ def _enum(value: Any, kind: type[Enum]) -> Enum:
         raise ValueError(f"must be one of {names}, not {_shown(value)}") from None
 
 
+def _enum_or_text(value: Any, kind: type[Enum]) -> Enum | str:
+    """A member, or the word of a newer server as it came: it compares and prints the same."""
+    if not isinstance(value, str):
+        raise TypeError(f"must be a text, not {_shown(value)}")
+    try:
+        return kind(value)
+    except ValueError:
+        return value
+
+
 def _time(value: Any, _: Any) -> datetime:
     if not isinstance(value, str):
         raise TypeError(f"must be a time such as 2030-01-31T12:00:00Z, not {_shown(value)}")
@@ -103,7 +113,10 @@ def _build(*, strict: bool) -> Converter:
     converter.register_structure_hook(int, _plain(int, "a whole number"))
     # One by one: the hook for `str` serves its subclasses too, and so every StrEnum.
     for kind in (SessionStatus, ReleaseReason, Browser):
-        converter.register_structure_hook(kind, _enum)
+        grows = (
+            kind is not SessionStatus
+        )  # a life has these stations; reasons and browsers are added
+        converter.register_structure_hook(kind, _enum_or_text if grows and not strict else _enum)
         converter.register_unstructure_hook(kind, str)
     converter.register_structure_hook(Seconds, _milliseconds)
     converter.register_unstructure_hook(Seconds, lambda value: round(value * 1000))

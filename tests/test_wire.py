@@ -160,3 +160,10 @@ def test_a_reason_shows_little_of_the_value() -> None:
         wire.read_create({"timeout": "x" * 1000, "headless": {"password": "secret"}})
     assert len(str(caught.value)) < 300
     assert "secret" not in str(caught.value)
+
+
+def test_an_unknown_word_of_a_reply_is_kept() -> None:
+    """A newer server may end sessions for reasons that this client has no name for."""
+    reply = wire.dump(Session(id="a", status=SessionStatus.RELEASED, created_at=datetime.now(UTC)))
+    session = wire.load(reply | {"releaseReason": "moved_away", "browser": "other"}, Session)
+    assert (session.release_reason, session.browser) == ("moved_away", "other")

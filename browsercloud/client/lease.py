@@ -12,11 +12,14 @@ import uuid
 
 from browsercloud._aio import stop_task
 from browsercloud.client.transport import Transport
-from browsercloud.errors import BrowserCloudError
+from browsercloud.errors import BrowserCloudError, ServiceError
 
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+"""Between two tries, in seconds."""
+
+FINAL = (400, 401, 403, 404)
 
 
 class Lease:
@@ -48,7 +51,14 @@ class Lease:
                 async with socket:
                     async for message in socket:
                         log.debug("lease %s: ignoring %s", self.id, message.type)
+                log.info("lease %s: the connection was lost; connecting again", self.id)
+            except ServiceError as error:
+                if error.status in FINAL:
+                    # The create says the same to the caller; asking again would not help.
+                    log.warning("lease %s was refused: %s", self.id, error)
+                    return
+                log.info("lease %s: %s; trying again", self.id, error)
             except BrowserCloudError as error:
-                log.warning("lease %s: %s; trying again", self.id, error)
+                log.info("lease %s: %s; trying again", self.id, error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)

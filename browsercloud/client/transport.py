@@ -88,6 +88,9 @@ class Transport:
                 headers=self._headers,
                 timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
             )
+        except aiohttp.WSServerHandshakeError as error:
+            # The address in the text of the error is of no use; the status says it.
+            raise error_of(error.status, None, error.headers or {}) from None
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise self._failed(str(error) or type(error).__name__) from error
 
