@@ -75,6 +75,19 @@ async def join(task: asyncio.Task[T] | asyncio.Future[T]) -> T:
     return task.result()
 
 
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run blocking *work* in a thread; at the interpreter's end, when there are none, right here.
+
+    Cancelling it does not stop the work.
+    """
+    try:
+        return await asyncio.to_thread(work)
+    except RuntimeError as error:
+        if "cannot schedule new futures" not in str(error):
+            raise
+    return work()
+
+
 async def stop_task(task: asyncio.Task[Any] | None) -> None:
     """Cancel *task* and wait for its end. An error it ends with is logged, never raised.
 

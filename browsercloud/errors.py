@@ -139,11 +139,15 @@ class ReleasedElsewhere(SessionEnded):
 
 
 class ConnectionFailed(BrowserCloudError):
-    """The endpoint cannot be reached. `endpoint` never contains a secret."""
+    """The endpoint cannot be reached. `endpoint` never contains a secret.
 
-    def __init__(self, message: str, *, endpoint: str) -> None:
+    `sent` tells whether the request may have arrived all the same.
+    """
+
+    def __init__(self, message: str, *, endpoint: str, sent: bool = True) -> None:
         super().__init__(message)
         self.endpoint = endpoint
+        self.sent = sent
 
 
 class BrowserNotFound(BrowserCloudError):

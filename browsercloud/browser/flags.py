@@ -44,6 +44,11 @@ DISABLED_FEATURES = (
     "WebUIReloadButton",  # the reload button as a web page: one renderer more
 )
 
+ENABLED_FEATURES = (
+    # Without it the picture of a tab that lies behind another is waited for until somebody looks.
+    "CDPScreenshotNewSurface",
+)
+
 QUIET = (
     "--no-first-run",  # no welcome page
     "--no-default-browser-check",  # no question whether to be the default
@@ -89,6 +94,7 @@ def argv(
         str(found.path),
         *QUIET,
         f"--disable-features={','.join(DISABLED_FEATURES)}",
+        f"--enable-features={','.join(ENABLED_FEATURES)}",
         *DRIVEN,
         *_window(options, frame_height),
         *(() if options.user_agent is None else (f"--user-agent={options.user_agent}",)),

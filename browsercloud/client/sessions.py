@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import uuid
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict, Unpack
@@ -17,7 +18,10 @@ from browsercloud.client.retries import AGAIN_IS_FINE, CHANGES_NOTHING, SAME_ID,
 from browsercloud.client.transport import Transport, read
 from browsercloud.errors import (
     BrowserCloudError,
+    Conflict,
     ConnectionFailed,
+    InvalidRequest,
+    LaunchFailed,
     ServiceError,
     SessionNotFound,
     UsageError,
@@ -89,19 +93,32 @@ class Sessions:
         body: dict[str, Any] = {"sessionId": chosen, **_changed(options)}
         if lease_id is not None:
             body["leaseId"] = lease_id
+        maybe_made = False
+
+        async def send() -> Session:
+            nonlocal maybe_made
+            try:
+                answer = await self._transport.request(
+                    "POST", "/v1/sessions", body=body, timeout=CREATE_REQUEST_TIMEOUT
+                )
+            except BaseException as error:
+                maybe_made = maybe_made or _outcome_unknown(error)
+                raise
+            maybe_made = True
+            return read(answer, Session)
+
         # Nothing is awaited before this `try`: from the first byte on, the id can be released.
         try:
-            answer = await self._call(
+            return await repeat(
                 SAME_ID,
-                "POST",
-                "/v1/sessions",
-                body=body,
-                timeout=CREATE_REQUEST_TIMEOUT,
+                send,
                 deadline=self._config.create_timeout,
+                what=f"creating session {chosen}",
+                endpoint=self._transport.url,
             )
-            return read(answer, Session)
         except BaseException as error:
-            if _outcome_unknown(error):
+            # After `Conflict` the id belongs to a session that this call did not make: hands off.
+            if maybe_made and not isinstance(error, Conflict):
                 await self._undo(chosen, error)
             raise
 
@@ -235,11 +252,27 @@ def build_options(options: SessionOptions | None, changes: Mapping[str, Any]) ->
     Raises `UsageError` for a name that is no option or a time in the wrong unit, `InvalidRequest`
     for a value that the server would refuse.
     """
+    if options is not None and not isinstance(options, SessionOptions):
+        raise UsageError(
+            f"options must be SessionOptions, not {options!r}; single options are keywords, "
+            "such as browser='chromium'"
+        )
     body = {} if options is None else _changed(options)
     for name, value in changes.items():
         body[_wire_name(name)] = _wire_value(name, value)
     body = {name: value for name, value in body.items() if value is not None}
-    return wire.read(body, SessionOptions)
+    try:
+        return wire.read(body, SessionOptions)
+    except InvalidRequest as error:
+        raise wire.invalid([_in_python(problem) for problem in error.details]) from None
+
+
+def _in_python(problem: Mapping[str, str]) -> tuple[str, str]:
+    """A path and its reason, with the option called as the caller calls it."""
+    path = problem["path"]
+    for attribute in attrs.fields(SessionOptions):
+        path = re.sub(rf"^{wire.camel(attribute.name)}\b", attribute.name, path)
+    return path, problem["reason"]
 
 
 def check_session_id(value: str) -> str:
@@ -256,8 +289,9 @@ def _wire_name(name: str) -> str:
         return wire.camel(name)
     for later, python in LATER_OPTIONS.items():
         if name == python:
-            raise wire.invalid([(later, f"this version does not offer {name}")])
+            raise wire.invalid([(name, f"this version does not offer it ({later} on the wire)")])
     close = difflib.get_close_matches(name, [*known, "session_id"], n=1)
+    known.append("session_id")
     hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
     raise UsageError(f"{name}: there is no such option{hint}")
 
@@ -268,6 +302,8 @@ def _wire_value(name: str, value: Any) -> Any:
             return wire.dump(value)
         case (width, height) if name == "dimensions":
             return {"width": width, "height": height}
+        case _ if name == "dimensions":
+            raise wire.invalid([(name, f"must be (width, height) in pixels, not {value!r}")])
         case _ if name == "timeout":
             return _milliseconds(value)
         case _:
@@ -292,10 +328,11 @@ def _changed(options: SessionOptions) -> dict[str, Any]:
 
 
 def _outcome_unknown(error: BaseException) -> bool:
-    """Whether a session may exist although create failed.
-
-    After `Conflict` the id belongs to a session that this call did not make: hands off.
-    """
-    if isinstance(error, ConnectionFailed) or not isinstance(error, BrowserCloudError):
-        return True
-    return isinstance(error, ServiceError) and error.status in (429, 500, 503, 504)
+    """Whether a session may exist although this try of create failed."""
+    match error:
+        case ConnectionFailed():
+            return error.sent
+        case ServiceError():
+            return error.status in (429, 500, 502, 503, 504) and not isinstance(error, LaunchFailed)
+        case _:
+            return not isinstance(error, BrowserCloudError)

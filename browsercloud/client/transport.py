@@ -78,7 +78,7 @@ class Transport:
         except TimeoutError:
             raise self._failed(f"no answer within {seconds:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise self._failed(str(error) or type(error).__name__) from error
+            raise self._unreachable(error) from None
 
     async def websocket(self, path: str) -> aiohttp.ClientWebSocketResponse:
         """Open a WebSocket. Raises as `request` does."""
@@ -92,7 +92,7 @@ class Transport:
             # The address in the text of the error is of no use; the status says it.
             raise error_of(error.status, None, error.headers or {}) from None
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise self._failed(str(error) or type(error).__name__) from error
+            raise self._unreachable(error) from None
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
@@ -101,8 +101,19 @@ class Transport:
             raise UsageError("this client is closed; make another BrowserCloud()")
         return self._http
 
-    def _failed(self, why: str) -> ConnectionFailed:
-        return ConnectionFailed(f"cannot reach {self.url}: {why}", endpoint=self.url)
+    def _failed(self, why: str, *, sent: bool = True) -> ConnectionFailed:
+        return ConnectionFailed(f"cannot reach {self.url}: {why}", endpoint=self.url, sent=sent)
+
+    def _unreachable(self, error: Exception) -> ConnectionFailed:
+        """What went wrong on the way, in words for the user of the SDK."""
+        match error:
+            case aiohttp.ClientSSLError():
+                return self._failed("no TLS there; is it http:// and not https://?", sent=False)
+            case aiohttp.ClientConnectorError():
+                why = (error.strerror or "it cannot be connected to").lower()
+                return self._failed(f"{why}; is `browsercloud serve` running there?", sent=False)
+            case _:
+                return self._failed(str(error) or type(error).__name__)
 
 
 def _answer(response: aiohttp.ClientResponse, body: bytes, url: str) -> Any:
@@ -126,7 +137,10 @@ def error_of(status: int, value: Any, headers: Mapping[str, str]) -> BrowserClou
     found = body.get("error")
     error = found if isinstance(found, dict) else {}
     code = str(error.get("code") or f"http_{status}")
-    message = str(error.get("message") or body.get("message") or f"HTTP status {status}")
+    unknown = f"HTTP status {status}, not in the words of a browsercloud server"
+    message = str(error.get("message") or body.get("message") or unknown)
+    if code == "not_authorized":
+        message += " (in Python: api_key=…, or BROWSERCLOUD_API_KEY)"
     details = error.get("details")
     details = [entry for entry in details if isinstance(entry, dict)] if details else []
     if code == "session_ended":
@@ -147,7 +161,8 @@ def error_of(status: int, value: Any, headers: Mapping[str, str]) -> BrowserClou
 
 def ended_error(message: str, reason: str | None, session: Any = None) -> SessionEnded:
     """The `SessionEnded` for a reason."""
-    kind = ENDINGS.get(reason or "", SessionEnded)
+    # Who asked for a release is not known here; `LiveSession` knows that it was not itself.
+    kind = ENDINGS.get(reason or "", SessionEnded) if reason != "user_requested" else SessionEnded
     return kind(message, reason=reason, session=session)
 
 

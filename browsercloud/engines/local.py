@@ -6,11 +6,12 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from attrs import define, field
 
-from browsercloud._aio import close_all, deadline, settle
+from browsercloud._aio import close_all, deadline, in_thread, settle
 from browsercloud.browser import group
 from browsercloud.browser.find import Found, find
 from browsercloud.browser.guard import Guard
@@ -87,7 +88,7 @@ class LocalEngine:
             return
         await self._lock.acquire()
         try:
-            self._found = await asyncio.to_thread(self._find)
+            self._found = await in_thread(self._find)
             make_private(self.data_dir / "sessions")
             await self._sweep()
             assert self._lock.fd is not None  # noqa: S101 - just acquired
@@ -199,7 +200,7 @@ class LocalEngine:
                 sweep_siblings(self.data_dir)
 
         try:
-            await settle(lambda: asyncio.to_thread(work), patience=STOP_PATIENCE, what="the sweep")
+            await settle(lambda: in_thread(work), patience=STOP_PATIENCE, what="the sweep")
         except OSError as error:
             log.warning("something of an earlier engine is left: %s", error)
 
@@ -250,7 +251,7 @@ class LocalEngine:
             if running.launched is not None and running.launched.overrides is not None:
                 # After the browser: its end has closed the connection, so this cannot take long.
                 await running.launched.overrides.close()
-            await asyncio.to_thread(group.remove, str(running.folder))
+            await in_thread(partial(group.remove, str(running.folder)))
             del self._browsers[session_id]
             if self._guard is not None:
                 self._guard.gone(session_id)
@@ -272,7 +273,7 @@ class LocalEngine:
         guard, self._guard = self._guard, None
         try:
             if is_embedded(self.data_dir) and self._lock.fd is not None:
-                await asyncio.to_thread(group.remove, str(self.data_dir))
+                await in_thread(partial(group.remove, str(self.data_dir)))
         finally:
             if guard is not None:
                 await guard.close()

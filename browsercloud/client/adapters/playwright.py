@@ -14,11 +14,13 @@ import traceback
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from browsercloud._aio import join, settle
+from browsercloud._aio import in_thread, join, settle
 from browsercloud.client.config import ClientConfig
+from browsercloud.client.transport import ended_error
 from browsercloud.errors import ConnectionFailed, UsageError
 from browsercloud.models import Session
 
@@ -51,8 +53,13 @@ class PlaywrightAdapter:
         """Attach to a session that `client.sessions.create` made.
 
         The result is an async context manager; closing it detaches and leaves the session alone.
-        Raises `ConnectionFailed` when the browser cannot be reached within `connect_timeout`.
+        Raises `SessionEnded`, or `ConnectionFailed` when the browser cannot be reached within
+        `connect_timeout`.
         """
+        if not isinstance(session, Session):
+            raise UsageError(
+                "connect() takes a Session: `await client.sessions.retrieve(id)` returns one"
+            )
         if "token=" not in session.websocket_url:
             raise UsageError(
                 "the URLs of a listed session hold no token: "
@@ -220,15 +227,18 @@ async def _connect(driver: Playwright, endpoint: str, artifacts: Path, timeout: 
 
 @contextmanager
 def _translated(endpoint: str) -> Iterator[None]:
-    """Playwright's errors while attaching are `ConnectionFailed`."""
+    """Playwright's errors while attaching are `SessionEnded` or `ConnectionFailed`."""
     from playwright.async_api import Error
 
     try:
         yield
     except Error as error:
         place, _, _ = endpoint.partition("?")
-        # Playwright's message repeats the address, and the address holds the session's token.
-        reason = re.sub(r"\?\S*", "?…", error.message)
+        # The server's answer is in Playwright's message, in the middle of its log.
+        if over := re.search(r'"releaseReason": "(\w+)"', error.message):
+            raise ended_error(f"the session has ended: {over[1]}", over[1]) from None
+        # The message repeats the address, and the address holds the session's token.
+        reason = re.sub(r"\?\S*", "?…", error.message.partition("\n")[0])
         raise ConnectionFailed(
             f"cannot attach to the browser at {place}: {reason}", endpoint=place
         ) from None
@@ -267,4 +277,4 @@ async def _disconnect(browser: Browser, artifacts: Path) -> None:
     except Exception as error:
         # The release that follows closes the socket from the other end.
         log.debug("Playwright did not detach cleanly: %s", error)
-    await asyncio.to_thread(shutil.rmtree, artifacts, ignore_errors=True)
+    await in_thread(partial(shutil.rmtree, artifacts, ignore_errors=True))
