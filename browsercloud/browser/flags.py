@@ -45,9 +45,14 @@ DISABLED_FEATURES = (
 )
 
 ENABLED_FEATURES = (
-    # Without it the picture of a tab that lies behind another is waited for until somebody looks.
-    "CDPScreenshotNewSurface",
+    "SkipListAccountsWithoutGaiaCookies",  # no question to Google about accounts at start
 )
+
+BACKGROUND_PICTURES = "CDPScreenshotNewSurface"
+"""Without it the picture of a tab that lies behind another is waited for until somebody looks.
+
+The headless shell has no tabs that lie behind others, and with it cannot picture a fresh page.
+"""
 
 QUIET = (
     "--no-first-run",  # no welcome page
@@ -94,7 +99,7 @@ def argv(
         str(found.path),
         *QUIET,
         f"--disable-features={','.join(DISABLED_FEATURES)}",
-        f"--enable-features={','.join(ENABLED_FEATURES)}",
+        f"--enable-features={','.join(_enabled(options))}",
         *DRIVEN,
         *_window(options, frame_height),
         *(() if options.user_agent is None else (f"--user-agent={options.user_agent}",)),
@@ -108,6 +113,11 @@ def argv(
         f"--user-data-dir={profile}",
         FIRST_PAGE,
     )
+
+
+def _enabled(options: SessionOptions) -> tuple[str, ...]:
+    full = options.browser is Browser.CHROMIUM
+    return (*ENABLED_FEATURES, BACKGROUND_PICTURES) if full else ENABLED_FEATURES
 
 
 def _window(options: SessionOptions, frame_height: int) -> tuple[str, ...]:

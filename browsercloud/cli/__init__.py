@@ -32,6 +32,9 @@ def main() -> None:
     except BrowserCloudError as error:
         Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True)
         code = 1
+    except OSError as error:
+        Console(stderr=True).print(str(error), style="red", markup=False, soft_wrap=True)
+        code = 1
     except KeyboardInterrupt:
         code = INTERRUPTED
     sys.exit(code)

@@ -17,6 +17,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from browsercloud.client.client import BrowserCloud
+from browsercloud.errors import UsageError
 from browsercloud.models import Browser
 
 PAGE = """<!doctype html>
@@ -24,8 +25,8 @@ PAGE = """<!doctype html>
   html { color-scheme: light dark; font: 18px/1.6 system-ui, sans-serif }
   body { margin: 0; min-height: 100vh; display: grid; place-content: center; text-align: center;
          background: linear-gradient(135deg, #10243e, #1f6f8b); color: #fff }
-  h1 { font-size: 2.6rem; margin: 0 0 .3em } code { background: #0004; padding: .2em .6em;
-  border-radius: .4em } p { margin: .3em; opacity: .9 }
+  h1 { font-size: 2.6rem; margin: 0 0 .3em } code { background: #0004; padding: .4em .8em;
+  border-radius: .4em; display: inline-block; max-width: 46rem } p { margin: .3em; opacity: .9 }
 </style></head><body><main><h1>It works.</h1>
 <p>This page is open in a Chromium that belongs to one session alone.</p>
 <p><code id="agent"></code></p></main>
@@ -46,6 +47,8 @@ def demo(
 ) -> None:
     """Open a live session, go to a page, take a screenshot, release it.
 
+    On an embedded cloud, or on the server that BROWSERCLOUD_URL names.
+
     Parameters
     ----------
     url
@@ -61,8 +64,10 @@ def demo(
 
 async def _show(url: str, browser: Browser, screenshot: Path, hold: float) -> None:
     steps = _Steps(Console(highlight=False))
-    steps.begin("Starting an embedded cloud")
-    async with BrowserCloud() as client:
+    client = BrowserCloud()
+    steps.begin(f"Using {client.config.url}" if client.config.url else "Starting an embedded cloud")
+    async with client:
+        await client.sessions.list(limit=1)  # it is there, and the key is the right one
         steps.done("Cloud", client.url)
         steps.begin("Starting a Chromium and connecting to it")
         async with client.session(browser=browser, name="demo") as session:
@@ -71,13 +76,16 @@ async def _show(url: str, browser: Browser, screenshot: Path, hold: float) -> No
             steps.more("Debug URL", session.debug_url)
             steps.more("Viewer URL", session.session_viewer_url)
             steps.begin(f"Going to {url}")
-            await session.page.goto(url)
+            try:
+                await session.page.goto(url)
+            except Exception as error:  # Playwright's own, which is not imported here
+                raise UsageError(f"cannot go to {url}: {str(error).splitlines()[0]}") from None
             steps.done("Title", await session.page.title())
             steps.begin("Taking a screenshot")
             await session.page.screenshot(path=screenshot)
             steps.done("Screenshot", str(screenshot))
             if hold > 0:
-                steps.begin(f"Open for {hold:g} s: look at the viewer URL")
+                steps.begin(f"Open for {hold:g} s more: look at the viewer URL")
                 await asyncio.sleep(hold)
             steps.begin("Releasing")
         steps.done("Released", "browser, processes and folders are gone")
@@ -111,7 +119,7 @@ class _Steps:
         self._status.stop()
         self._console.print(
             f"[green]✔[/] Done in {time.perf_counter() - self._first:.2f} s. "
-            "Nothing of it is left running."
+            "Nothing of it is left running. To look around in it: browsercloud demo --hold 60"
         )
 
     def _line(self, mark: Text, label: str, took: str, value: str) -> None:

@@ -69,6 +69,10 @@ class BrowserCloud:
         self.playwright = PlaywrightAdapter(self.config)
         """Playwright for sessions that were made with `sessions.create`."""
 
+    def __repr__(self) -> str:
+        where = self._transport.url or self.config.url or "embedded"
+        return f"<BrowserCloud {where} {self._state}>"
+
     @property
     def url(self) -> str:
         """Where the server is. Empty before the client is open."""

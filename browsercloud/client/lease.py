@@ -10,6 +10,8 @@ import asyncio
 import logging
 import uuid
 
+import aiohttp
+
 from browsercloud._aio import stop_task
 from browsercloud.client.transport import Transport
 from browsercloud.errors import BrowserCloudError, ServiceError
@@ -29,6 +31,8 @@ class Lease:
         self.id = str(uuid.uuid4())
         self._transport = transport
         self._task: asyncio.Task[None] | None = None
+        self.server_stopped = False
+        """Whether the server has said that it stops; it releases every session before it does."""
 
     def hold(self) -> None:
         """Open the socket behind the caller's back, if it is not being held already.
@@ -47,10 +51,11 @@ class Lease:
         while True:
             try:
                 socket = await self._transport.websocket(f"/v1/leases/{self.id}")
-                pause = FIRST_PAUSE
+                pause, self.server_stopped = FIRST_PAUSE, False
                 async with socket:
                     async for message in socket:
                         log.debug("lease %s: ignoring %s", self.id, message.type)
+                self.server_stopped = socket.close_code == aiohttp.WSCloseCode.GOING_AWAY
                 log.info("lease %s: the connection was lost; connecting again", self.id)
             except ServiceError as error:
                 if error.status in FINAL:

@@ -19,11 +19,18 @@ from browsercloud.client.transport import ended_error
 from browsercloud.errors import (
     BrowserCloudError,
     ConnectionFailed,
+    ReleasedElsewhere,
     SessionEnded,
     SessionNotFound,
     UsageError,
 )
-from browsercloud.models import Released, ReleaseReason, Session, SessionOptions
+from browsercloud.models import (
+    Released,
+    ReleaseReason,
+    Session,
+    SessionOptions,
+    SessionStatus,
+)
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext, Page
@@ -120,7 +127,13 @@ class LiveSession:
 
     # ------------------------------------------------------------------ its life
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> Self:
+        """What `async with` does on entering, for sessions that outlive a block or a notebook cell.
+
+        `release` must follow; closing the client releases it at the latest. Raises as
+        `client.sessions.create` does, and `ConnectionFailed` when it cannot be attached to; nothing
+        is left then, nor after a cancellation.
+        """
         if self._begun:
             raise UsageError("a LiveSession is used once; call client.session() again")
         self._owner.adopt(self)
@@ -133,6 +146,9 @@ class LiveSession:
             self._owner.disown(self)
             raise
         return self
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
 
     async def __aexit__(
         self,
@@ -179,9 +195,8 @@ class LiveSession:
         self._connection = connection
         try:
             await connection.open(page_target_id=lost.page_target_id)
-        except ConnectionFailed as error:
-            ending = await self._ending()
-            raise ending or error from error
+        except (ConnectionFailed, SessionEnded) as error:
+            raise (await self._ending() or error) from error
         return connection.page
 
     async def _open(self) -> None:
@@ -200,9 +215,8 @@ class LiveSession:
         self._connection = connection
         try:
             await connection.open()
-        except ConnectionFailed as error:
-            ending = await self._ending()
-            raise ending or error from error
+        except (ConnectionFailed, SessionEnded) as error:
+            raise (await self._ending() or error) from error
 
     async def _let_go(self) -> None:
         """The way out, the last opened first. Safe to begin again at any point."""
@@ -225,9 +239,24 @@ class LiveSession:
         except SessionNotFound as error:
             # Its create has not arrived yet; the tombstone keeps it out.
             released = Released(success=True, message=error.message)
+        except ConnectionFailed as error:
+            if not self._owner.lease.server_stopped:
+                raise
+            reason = ReleaseReason.SHUTDOWN
+            released = Released(
+                success=True, message=str(error), release_reason=reason, already_ended=True
+            )
         if again and released.release_reason is ReleaseReason.USER_REQUESTED:
             released = attrs.evolve(released, already_ended=False)  # by us, the first time
         self._released = released
+        self._info = self._ended_info(released)
+
+    def _ended_info(self, released: Released) -> Session | None:
+        if self._info is None or released.release_reason is None:
+            return self._info
+        crashed = released.release_reason is ReleaseReason.BROWSER_CRASHED
+        status = SessionStatus.FAILED if crashed else SessionStatus.RELEASED
+        return attrs.evolve(self._info, status=status, release_reason=released.release_reason)
 
     async def _release_after(self, error: BaseException) -> None:
         """Release without hiding *error*; a cancellation meanwhile comes out all the same."""
@@ -251,25 +280,44 @@ class LiveSession:
         """The error that tells why the session is over; `None` while it is not, or if unknown."""
         try:
             async with deadline(EVIDENCE_PATIENCE, "asking why the session ended"):
-                session = await self._owner.sessions.retrieve(self.id)
+                session: Session | None = await self._owner.sessions.retrieve(self.id)
         except (BrowserCloudError, TimeoutError) as error:
-            log.warning("session %s: why it ended is not known: %s", self.id, error)
-            return None
-        if session.release_reason is None:
+            log.info("session %s: its record cannot be had any more: %s", self.id, error)
+            session = self._info
+        if session is None or session.release_reason is None:
             return None
         self._info = session
-        detail = f": {session.error.message}" if session.error is not None else ""
-        return ended_error(
-            f"session {self.id} ended: {session.release_reason}{detail}",
-            session.release_reason,
-            session,
-        )
+        if session.release_reason is ReleaseReason.USER_REQUESTED:
+            return ReleasedElsewhere(
+                f"session {self.id} was released by somebody else",
+                reason=session.release_reason,
+                session=session,
+            )
+        return ended_error(_why(session), session.release_reason, session)
 
     def _attached(self) -> PlaywrightConnection:
         if self._connection is None:
             raise UsageError(_NOT_OPEN)
+        if self._released is not None:
+            raise UsageError(f"session {self.id} has been released")
         return self._connection
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
         if getattr(self, "_begun", False) and not self._left and self._released is None:
             _warn(f"session {self.id} was not released", ResourceWarning, source=self)
+
+
+def _why(session: Session) -> str:
+    """Why a session ended, and what to do about it."""
+    match session.release_reason:
+        case ReleaseReason.TIMEOUT:
+            return (
+                f"session {session.id} ended: its timeout of {session.timeout:g} s was over; give "
+                "it a longer timeout=, or call client.sessions.extend"
+            )
+        case ReleaseReason.SHUTDOWN:
+            return f"session {session.id} ended: its server was stopped"
+        case ReleaseReason.LEASE_LOST:
+            return f"session {session.id} ended: the server had lost the connection to this client"
+    detail = f": {session.error.message}" if session.error is not None else ""
+    return f"session {session.id} ended: {session.release_reason}{detail}"

@@ -85,7 +85,8 @@ class Lock:
             if self._owner_lives() or loop.time() > end:
                 raise UsageError(
                     f"{self._path.parent} is in use by another engine "
-                    f"(process {self._owner()[0]}); give each one a data_dir of its own"
+                    f"(process {self._owner()[0]}); give each one a data folder of its own "
+                    "(--data-dir)"
                 )
             await asyncio.sleep(LOCK_INTERVAL)
 

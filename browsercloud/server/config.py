@@ -126,7 +126,7 @@ def _hosts(text: str) -> tuple[str, ...]:
 def _file(text: str) -> Path:
     path = Path(text).expanduser()
     if not path.is_file():
-        raise ValueError("there is no such file")
+        raise ValueError(f"there is no file {path}")
     return path
 
 

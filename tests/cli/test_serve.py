@@ -168,7 +168,7 @@ def test_ipv6_is_shown_in_brackets(root: Path) -> None:
         (["--host", "0.0.0.0", "--no-auth"], {}, ["--no-auth", "127.0.0.1"]),
         (["--lease-grace", "0"], {}, ["--lease-grace", "more than 0"]),
         (["--lease-grace", "nan"], {}, ["--lease-grace", "more than 0"]),
-        (["--chromium", "/nowhere/chromium"], {}, ["--chromium", "no such file"]),
+        (["--chromium", "/nowhere/chromium"], {}, ["--chromium", "no file /nowhere/chromium"]),
         (["--api-key", " "], {}, ["--api-key", "printable"]),
         (["--allowed-hosts", "a/b"], {}, ["--allowed-hosts", "commas"]),
         ([], {"BROWSERCLOUD_NO_AUTH": "perhaps"}, ["BROWSERCLOUD_NO_AUTH", "yes or no"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 
 import pytest
 from playwright.async_api import Error as PlaywrightError
@@ -260,14 +261,18 @@ async def test_a_session_is_used_once(client: BrowserCloud) -> None:
         ({"timeout": float("inf")}, UsageError, "more than 24 hours"),
         ({"dimensions": (1, 1)}, InvalidRequest, "dimensions.width: must be between"),
         ({"dimensions": (800.0, 600)}, InvalidRequest, "dimensions.width: must be a whole"),
-        ({"dimensions": "800x600"}, InvalidRequest, "dimensions: must be an object"),
+        ({"dimensions": "800x600"}, InvalidRequest, r"dimensions: must be \(width, height\)"),
         ({"browser": "firefox"}, InvalidRequest, "browser: must be one of"),
         ({"headless": "no"}, InvalidRequest, "headless: must be true or false"),
         ({"browser": "headless-shell", "headless": False}, InvalidRequest, "headless: "),
-        ({"user_agent": "a\nb"}, InvalidRequest, "userAgent: must be printable"),
+        ({"user_agent": "a\nb"}, InvalidRequest, "user_agent: must be printable"),
         ({"metadata": {"a": 1}}, InvalidRequest, "metadata: 'a' must be a text"),
-        ({"proxy": "http://p"}, InvalidRequest, "does not offer proxy"),
-        ({"stealth": True}, InvalidRequest, "stealthConfig: this version does not offer stealth"),
+        ({"proxy": "http://p"}, InvalidRequest, "proxy: this version does not offer it"),
+        (
+            {"stealth": True},
+            InvalidRequest,
+            "stealth: this version does not offer it",
+        ),
         ({"session_id": "seven"}, UsageError, "session_id: must be a UUID"),
     ],
 )
@@ -310,14 +315,47 @@ async def test_connect_to_a_listed_session(client: BrowserCloud) -> None:
 
 
 async def test_connect_to_an_ended_session(client: BrowserCloud) -> None:
-    """The error names the endpoint and shows no token."""
+    """It is told as such, in one line."""
     session = await client.sessions.create(browser="headless-shell")
     await client.sessions.release(session.id)
-    with pytest.raises(ConnectionFailed) as caught:
+    with pytest.raises(SessionEnded, match=r"^the session has ended: user_requested$"):
         await client.playwright.connect(session)
-    token = session.websocket_url.partition("token=")[2]
-    assert token not in str(caught.value) + caught.value.endpoint
-    assert caught.value.endpoint == session.websocket_url.partition("?")[0]
+
+
+async def test_connect_to_nothing(client: BrowserCloud) -> None:
+    """The error names the endpoint, is one line, and shows no token."""
+    url = "ws://127.0.0.1:9/v1/sessions/x/cdp?token=very-secret"
+    nowhere = Session(
+        id=ID, status=SessionStatus.LIVE, created_at=datetime.now(UTC), websocket_url=url
+    )
+    with pytest.raises(ConnectionFailed, match=r"^[^\n]*127\.0\.0\.1:9[^\n]*$") as caught:
+        await client.playwright.connect(nowhere)
+    assert "very-secret" not in str(caught.value) + caught.value.endpoint
+    assert caught.value.endpoint == url.partition("?")[0]
+    with pytest.raises(UsageError, match="takes a Session"):
+        await client.playwright.connect(ID)  # type: ignore[arg-type]
+
+
+async def test_a_tab_behind_another_can_be_pictured(client: BrowserCloud, site: Site) -> None:
+    """Also when it has been in the background for a while."""
+    async with client.session() as session:
+        await session.page.goto(site.url)
+        front = await session.context.new_page()
+        await front.goto(site.url)
+        await asyncio.sleep(3)  # so long it takes until Chromium gives its surface up
+        assert await session.page.screenshot(timeout=10_000)
+
+
+async def test_a_session_beyond_a_block(client: BrowserCloud) -> None:
+    """`open` and `release`, as in the cells of a notebook; its end shows in what is left of it."""
+    session = await client.session(browser="headless-shell").open()
+    assert await session.page.evaluate("1 + 1") == 2
+    assert (await session.release()).success
+    assert (session.info.status, session.info.release_reason) == ("released", "user_requested")
+    with pytest.raises(UsageError, match="has been released"):
+        print(session.page)
+    with pytest.raises(UsageError, match="has been released"):
+        await session.reconnect()
 
 
 async def test_blocked_loop_loses_nothing(root: object) -> None:

@@ -73,6 +73,9 @@ async function round() {
     if (error.over) {
       status.textContent = "ended";
       document.body.classList.add("over");
+      const cell = document.querySelector("[data-field=status]");
+      if (cell) cell.textContent = "ended";
+      if (list) list.replaceChildren();
       return;
     }
   }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from functools import cache
 from html import escape
@@ -12,7 +13,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from browsercloud.cdp.connection import CdpConnection
+from browsercloud.cdp.connection import CdpConnection, CdpError
 from browsercloud.errors import ServiceError
 from browsercloud.models import Session
 from browsercloud.server.middleware import describe
@@ -22,6 +23,10 @@ from browsercloud.wire import dump, invalid
 PICTURE_TIMEOUT = 8.0
 """How long a browser may take for one picture, in seconds. A hung page takes for ever."""
 
+FIRST_FRAME_PATIENCE = 2.0
+"""How long a page may take to draw for the first time, in seconds."""
+
+NOTHING_DRAWN = "Unable to capture screenshot"
 QUALITY = 70
 
 HEADERS = {
@@ -38,8 +43,8 @@ HEADERS = {
 
 _FORMATS = {"jpeg": "image/jpeg", "png": "image/png"}
 _ASSETS = {"style.css": "text/css", "page.js": "text/javascript"}
-_DURATIONS = ("timeout", "duration")
-_HIDDEN = ("websocketUrl", "debugUrl", "sessionViewerUrl", "config", "error")
+_DURATIONS = ("timeout",)
+_HIDDEN = ("websocketUrl", "debugUrl", "sessionViewerUrl", "config", "error", "duration")
 
 
 async def debug(request: web.Request) -> web.Response:
@@ -132,10 +137,25 @@ async def take_picture(endpoint: str, page_id: str | None, kind: str) -> bytes:
         wanted = {"format": kind, "optimizeForSpeed": True}
         if kind == "jpeg":
             wanted["quality"] = QUALITY
-        picture = await browser.send(
-            "Page.captureScreenshot", wanted, attached["sessionId"], timeout=PICTURE_TIMEOUT
-        )
+        picture = await _capture(browser, attached["sessionId"], wanted)
     return base64.b64decode(picture["data"])
+
+
+async def _capture(
+    browser: CdpConnection, cdp_session_id: str, wanted: dict[str, Any]
+) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + FIRST_FRAME_PATIENCE
+    while True:
+        try:
+            return await browser.send(
+                "Page.captureScreenshot", wanted, cdp_session_id, timeout=PICTURE_TIMEOUT
+            )
+        except CdpError as error:
+            # A page that was just opened has not drawn its first frame, and no event tells when.
+            if NOTHING_DRAWN not in str(error) or loop.time() > end:
+                raise
+        await asyncio.sleep(0.02)
 
 
 async def _target(browser: CdpConnection, page_id: str | None) -> str:
@@ -175,6 +195,8 @@ def _words(name: str, value: Any) -> str:
             return "yes" if value else "no"
         case int() if name in _DURATIONS:
             return f"{value / 1000:g} s"
+        case {"width": width, "height": height}:
+            return f"{width} × {height}"
         case dict():
             return ", ".join(f"{key}: {text}" for key, text in value.items())
         case _:

@@ -110,8 +110,8 @@ COLOUR = """() => {
 async def test_a_picture_has_the_wanted_format(
     real_cloud: Cloud, kind: str | None, begin: bytes
 ) -> None:
-    """PNG or JPEG; JPEG when nothing is said."""
-    record = await real_cloud.create(browser="headless-shell")
+    """PNG or JPEG; JPEG when nothing is said; at once, before the page has drawn anything."""
+    record = await real_cloud.create()
     address = record["debugUrl"].replace("?", "/screenshot?") + (f"&format={kind}" if kind else "")
     async with real_cloud.http.get(address) as reply:
         assert (reply.status, reply.content_type) == (200, f"image/{kind or 'jpeg'}")
