@@ -23,6 +23,7 @@ from browsercloud import (
     BrowserCloud,
     BrowserCrashed,
     LiveSession,
+    ReleasedElsewhere,
     ReleaseReason,
     SessionStatus,
 )
@@ -267,6 +268,35 @@ def test_client_with_embedded_server_is_killed(root: Path, number: int) -> None:
         os.kill(process.pid, number)
         process.wait(GONE_WITHIN)
         wait_until_nothing_is_left(root, GONE_WITHIN)
+
+
+def test_program_ends_without_closing(root: Path) -> None:
+    """A client that was never closed is closed by the end of the program, folders included."""
+    program = """if True:
+        import asyncio
+        from browsercloud import BrowserCloud
+        loop = asyncio.new_event_loop()
+        client = loop.run_until_complete(BrowserCloud().open())
+        session = loop.run_until_complete(client.session(browser="headless-shell").open())
+        """
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 0
+    assert "Traceback" not in ended.stderr
+    wait_until_nothing_is_left(root, GONE_WITHIN)
+
+
+async def test_server_is_stopped_under_the_body(root: Path) -> None:
+    """Its last word reaches the client: leaving tells that the server was stopped."""
+    with serving(root) as server:
+        async with BrowserCloud(server.url, api_key=server.key) as client:
+            with pytest.raises(ReleasedElsewhere, match="its server was stopped") as caught:
+                async with client.session(browser="headless-shell") as session:
+                    await asyncio.to_thread(server.stop)
+                    await session.page.title()
+            assert caught.value.reason == "shutdown"
+    assert browsers(root) == []
 
 
 def test_client_of_a_server_elsewhere_is_killed(root: Path) -> None:
