@@ -100,6 +100,9 @@ async def _serve(config: ServerConfig, new_key: str | None) -> None:
             await starting
             keys.keep(config, new_key)
             _announce(server.url, new_key)
+            if new_key is None and config.key_hashes:
+                path = config.data_dir / keys.FILE_NAME
+                log.info("the key made at the first start is in force; its hash is in %s", path)
             await asked
     finally:
         asked.cancel()

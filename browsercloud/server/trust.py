@@ -94,7 +94,9 @@ class Trust:
             if project is not None:
                 return Caller(project)
         raise NotAuthorized(
-            "unknown API key" if keys else "no API key; send it as the header x-api-key"
+            "unknown API key"
+            if keys
+            else "no key or token; send the API key as the header x-api-key"
         )
 
     def _token_opens(self, token: str, session_id: str) -> bool:

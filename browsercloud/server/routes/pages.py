@@ -103,10 +103,11 @@ def errors_as_html(handler: Handler) -> Handler:
             return await handler(request)
         except Exception as error:
             status, problem, headers = describe(request, error)
+            message = _MESSAGES.get(status, problem["message"])
             response = _page(
                 "message.html",
                 title=escape(_TITLES.get(status, "This did not work")),
-                message=escape(problem["message"]),
+                message=escape(message),
                 code=escape(problem["code"]),
                 request=escape(problem["requestId"]),
             )
@@ -117,6 +118,7 @@ def errors_as_html(handler: Handler) -> Handler:
     return readable
 
 
+_MESSAGES = {401: "Open the whole link: it ends with ?token= and the session's token."}
 _TITLES = {
     401: "This link does not open the session",
     404: "There is no such session",
