@@ -129,6 +129,8 @@ def _timeout(_: object, attribute: Any, value: float) -> None:
 
 
 def _plain_header(_: object, attribute: Any, value: str | None) -> None:
+    if value is not None and len(value) > MAX_LABEL_LENGTH:
+        raise FieldError(attribute.name, f"at most {MAX_LABEL_LENGTH} characters")
     if value is not None and (not value.strip() or re.search(r"[^\x20-\x7e]", value)):
         raise FieldError(
             attribute.name, "must be printable ASCII and not empty, as it is sent as a header"

@@ -107,8 +107,7 @@ def argv(
         # Shared memory goes to the session's own TMPDIR: nothing of it can outlive the session,
         # and the 64 MB of /dev/shm in a container crash pages.
         "--disable-dev-shm-usage",
-        # Port 0: Chromium takes a free one and says which. Loopback only.
-        "--remote-debugging-address=127.0.0.1",
+        # Port 0: Chromium takes a free one and says which. It listens on loopback only.
         "--remote-debugging-port=0",
         f"--user-data-dir={profile}",
         FIRST_PAGE,

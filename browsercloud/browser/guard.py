@@ -92,15 +92,21 @@ class Guard:
         if self._folders.pop(key, None) is not None:
             self._tell({"gone": key})
 
-    async def close(self) -> None:
-        """Say goodbye and wait until the guard has left. Safe to call twice."""
+    async def close(self, *, goodbye: bool = True) -> None:
+        """Part from the guard and wait until it has left. Safe to call twice.
+
+        Without a *goodbye* it ends and removes what it still knows of, as if we had been killed.
+        """
         self._closed = True
         if self._restart is not None:
             self._restart.cancel()
         child = self._child
         if child is None:
             return
-        self._tell({"bye": True})
+        if goodbye:
+            self._tell({"bye": True})
+        elif child.popen.stdin is not None:
+            child.popen.stdin.close()
         await asyncio.wait({child.exited}, timeout=GOODBYE_PATIENCE)
         if not child.exited.done() and child.held:
             os.killpg(child.pid, signal.SIGKILL)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket as sockets
 import uuid
+from weakref import WeakSet
 
 import aiohttp
 
@@ -22,6 +25,13 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Between two tries, in seconds."""
 
 FINAL = (400, 401, 403, 404)
+
+
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 10, 5, 3
+"""The kernel asks a silent server after so many seconds, how often and how many times (25 s)."""
+
+_open: WeakSet[aiohttp.ClientWebSocketResponse[bool]] = WeakSet()
+"""The sockets of every lease of this process, for a child that is forked from it."""
 
 
 class Lease:
@@ -52,6 +62,7 @@ class Lease:
             try:
                 socket = await self._transport.websocket(f"/v1/leases/{self.id}")
                 pause, self.server_stopped = FIRST_PAUSE, False
+                _watch(socket)
                 async with socket:
                     async for message in socket:
                         log.debug("lease %s: ignoring %s", self.id, message.type)
@@ -67,3 +78,31 @@ class Lease:
                 log.info("lease %s: %s; trying again", self.id, error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def _watch(socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
+    """Let the kernel notice a server that is gone, and no forked child hold the connection open."""
+    _open.add(socket)
+    found = socket.get_extra_info("socket")
+    if found is None:
+        return
+    found.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)
+    # macOS calls the first one otherwise.
+    idle = getattr(sockets, "TCP_KEEPIDLE", None) or getattr(sockets, "TCP_KEEPALIVE")  # noqa: B009
+    found.setsockopt(sockets.IPPROTO_TCP, idle, KEEPALIVE_IDLE)
+    found.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
+    found.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_KEEPCNT, KEEPALIVE_COUNT)
+
+
+def _let_go_in_child() -> None:
+    """In a forked child: the lease is its parent's, and has to end with that one."""
+    for socket in _open:
+        found = socket.get_extra_info("socket")
+        if found is not None and found.fileno() >= 0:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            # Replaced and not closed: the objects of the parent's loop still know the number.
+            os.dup2(nothing, found.fileno())
+            os.close(nothing)
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)

@@ -20,6 +20,7 @@ from browsercloud.errors import (
     BrowserCloudError,
     ConnectionFailed,
     ReleasedElsewhere,
+    ServiceError,
     SessionEnded,
     SessionNotFound,
     UsageError,
@@ -250,6 +251,8 @@ class LiveSession:
             released = attrs.evolve(released, already_ended=False)  # by us, the first time
         self._released = released
         self._info = self._ended_info(released)
+        if not released.success:
+            raise ServiceError(released.message, code="cleanup_failed")
 
     def _ended_info(self, released: Released) -> Session | None:
         if self._info is None or released.release_reason is None:

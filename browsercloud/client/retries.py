@@ -110,7 +110,8 @@ class _Unreachable(stop_base):
 def _wait(state: RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
     if isinstance(error, ServiceError) and error.retry_after is not None:
-        return error.retry_after
+        # A server that says 0 does not mean to be asked without a pause.
+        return max(error.retry_after, _backoff(state))
     return _backoff(state)
 
 

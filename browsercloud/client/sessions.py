@@ -21,7 +21,6 @@ from browsercloud.errors import (
     Conflict,
     ConnectionFailed,
     InvalidRequest,
-    LaunchFailed,
     ServiceError,
     SessionNotFound,
     UsageError,
@@ -39,6 +38,17 @@ from browsercloud.models import (
     SessionOptions,
     SessionStatus,
 )
+
+KNOWN_OUTCOMES = (
+    "invalid_request",
+    "not_authorized",
+    "forbidden",
+    "conflict",
+    "launch_failed",
+    "rate_limited",
+    "too_large",
+)
+"""Codes of a create that made nothing."""
 
 CREATE_REQUEST_TIMEOUT = 60.0
 """One create call, in seconds: the server answers within 50."""
@@ -333,6 +343,7 @@ def _outcome_unknown(error: BaseException) -> bool:
         case ConnectionFailed():
             return error.sent
         case ServiceError():
-            return error.status in (429, 500, 502, 503, 504) and not isinstance(error, LaunchFailed)
+            # Only our server's own words are known; whatever a proxy on the way says is not.
+            return error.code not in KNOWN_OUTCOMES
         case _:
             return not isinstance(error, BrowserCloudError)

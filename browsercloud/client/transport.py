@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -37,7 +38,10 @@ class Transport:
         self.url = url
         self._headers = {"x-api-key": api_key} if api_key is not None else {}
         # Each request has its own bound; no limit on connections, as every lease holds one.
+        tracing = aiohttp.TraceConfig()
+        tracing.on_request_redirect.append(_refuse_redirect)
         self._http = aiohttp.ClientSession(
+            trace_configs=[tracing],
             connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=None),
             trust_env=urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1"),
@@ -81,13 +85,14 @@ class Transport:
             raise self._unreachable(error) from None
 
     async def websocket(self, path: str) -> aiohttp.ClientWebSocketResponse:
-        """Open a WebSocket. Raises as `request` does."""
+        """Open a WebSocket, within `request_timeout`. Raises as `request` does."""
         try:
-            return await self._session().ws_connect(
-                self.url + path,
-                headers=self._headers,
-                timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
-            )
+            async with asyncio.timeout(self._request_timeout):
+                return await self._session().ws_connect(
+                    self.url + path,
+                    headers=self._headers,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+                )
         except aiohttp.WSServerHandshakeError as error:
             # The address in the text of the error is of no use; the status says it.
             raise error_of(error.status, None, error.headers or {}) from None
@@ -116,10 +121,15 @@ class Transport:
                 return self._failed(str(error) or type(error).__name__)
 
 
+async def _refuse_redirect(*_: object) -> None:
+    """A redirected WebSocket would take the key to another host; other requests follow none."""
+    raise aiohttp.ClientError("it redirects elsewhere, which no browsercloud server does")
+
+
 def _answer(response: aiohttp.ClientResponse, body: bytes, url: str) -> Any:
     try:
         value = json.loads(body) if body else None
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if response.status < 300 and isinstance(value, dict):
         return value
@@ -141,10 +151,11 @@ def error_of(status: int, value: Any, headers: Mapping[str, str]) -> BrowserClou
     message = str(error.get("message") or body.get("message") or unknown)
     if code == "not_authorized":
         message += " (in Python: api_key=…, or BROWSERCLOUD_API_KEY)"
-    details = error.get("details")
-    details = [entry for entry in details if isinstance(entry, dict)] if details else []
+    found = error.get("details")
+    details = [entry for entry in found if isinstance(entry, dict)] if _is_list(found) else []
     if code == "session_ended":
-        return ended_error(message, error.get("releaseReason"))
+        reason = error.get("releaseReason")
+        return ended_error(message, reason if isinstance(reason, str) else None)
     for entry in details:
         if isinstance(entry.get("looked"), list):
             return BrowserNotFound(message, looked=[str(place) for place in entry["looked"]])
@@ -176,8 +187,13 @@ def read(value: Any, kind: type[wire.T]) -> wire.T:
         ) from error
 
 
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
 def _seconds(text: str | None) -> float | None:
     try:
-        return max(0.0, float(text)) if text is not None else None
+        seconds = float(text) if text is not None else None
     except ValueError:
         return None  # an HTTP date: no server of ours sends one, and back-off serves as well
+    return seconds if seconds is not None and seconds >= 0 else None

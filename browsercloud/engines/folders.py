@@ -25,6 +25,9 @@ from browsercloud.browser.group import Mark
 from browsercloud.errors import UsageError
 
 PRIVATE = 0o700
+OURS = {"lock", "secrets.json", "browsercloud.db"}
+"""One of these in a folder shows that it is a data folder."""
+
 LOCK_PATIENCE = 15.0
 """Seconds to wait for the guard of a killed predecessor, which cleans up and then lets go."""
 
@@ -66,6 +69,24 @@ def make_private(folder: Path) -> None:
         folder.chmod(PRIVATE)
 
 
+def take(data_dir: Path) -> None:
+    """Make *data_dir* if need be. Raises `UsageError` for one that serves another purpose.
+
+    A folder that was there is left as it is: only what we put into it is ours to restrict.
+    """
+    if is_embedded(data_dir) or not data_dir.exists():
+        make_private(data_dir)
+        return
+    if not data_dir.is_dir() or data_dir.stat().st_uid != os.getuid():
+        raise UsageError(f"{data_dir} is no folder of yours; choose another data folder")
+    names = {path.name for path in data_dir.iterdir()}
+    if names and not names & OURS:
+        raise UsageError(
+            f"{data_dir} holds other things than a browser cloud's ({min(names)}, …); "
+            "choose a new or an empty folder for --data-dir"
+        )
+
+
 class Lock:
     """The right to use a data folder. Held by one engine at a time, in whatever process."""
 
@@ -79,7 +100,7 @@ class Lock:
         end = loop.time() + LOCK_PATIENCE
         while True:
             # In every round: a sweep that took the folder for a dead one may have removed it.
-            make_private(self._path.parent)
+            take(self._path.parent)
             if self.try_acquire():
                 return
             if self._owner_lives() or loop.time() > end:
@@ -164,6 +185,9 @@ def sweep(data_dir: Path) -> None:
     """
     failure: OSError | None = None
     for folder in sorted((data_dir / "sessions").glob("*")):
+        if not _is_a_session(folder):
+            log.warning("%s is none of ours; leaving it alone", folder)
+            continue
         try:
             _sweep_one(folder)
         except OSError as error:
@@ -173,6 +197,14 @@ def sweep(data_dir: Path) -> None:
             log.info("removed what session %s had left", folder.name)
     if failure is not None:
         raise failure
+
+
+def _is_a_session(folder: Path) -> bool:
+    """Whether an engine has made this folder, as far as it came with it."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    return not names or bool(names & {"process.json", "profile"})
 
 
 def _sweep_one(folder: Path) -> None:

@@ -35,6 +35,9 @@ STOP_PATIENCE = 60.0
 """Seconds for ending a browser and removing its folder, beyond the grace it was given."""
 
 CLOSE_GRACE = 2.0
+RETRY_AFTER = 5.0
+"""Seconds until the remains of a failed start are cleaned up again, if that failed too."""
+
 ROOT = "data_dir"
 """Under this name the guard knows an embedded engine's whole folder."""
 
@@ -76,6 +79,7 @@ class LocalEngine:
         self._lock = Lock(self.data_dir)
         self._guard: Guard | None = None
         self._browsers: dict[str, _Running] = {}
+        self._discarding: set[asyncio.Task[None]] = set()
         self._open = False
 
     async def open(self) -> None:
@@ -238,8 +242,16 @@ class LocalEngine:
                 what="undoing a start",
             )
         except OSError as error:
-            # The start's own error matters more; the sweep of the next engine finds the rest.
-            log.warning("something of session %s is left: %s", session_id, error)
+            # The start's own error matters more. It stays in `_browsers`: closing tries again too.
+            log.warning("something of session %s is left: %s; trying again", session_id, error)
+            loop = asyncio.get_running_loop()
+            loop.call_later(RETRY_AFTER, self._discard_again, session_id, running)
+
+    def _discard_again(self, session_id: str, running: _Running) -> None:
+        if self._open:
+            task = asyncio.create_task(self._discard(session_id, running))
+            self._discarding.add(task)
+            task.add_done_callback(self._discarding.discard)
 
     async def _end(self, session_id: str, running: _Running, grace: float) -> None:
         """The one way out of `_browsers`: group first, folder last. Safe to repeat."""
@@ -257,7 +269,11 @@ class LocalEngine:
                 self._guard.gone(session_id)
 
     async def _let_go(self) -> None:
-        await close_all((self._release, self._stop_all))
+        await close_all((self._release, self._stop_all, self._wait_for_discarding))
+
+    async def _wait_for_discarding(self) -> None:
+        if self._discarding:
+            await asyncio.wait(self._discarding)
 
     async def _stop_all(self) -> None:
         results = await asyncio.gather(
@@ -271,10 +287,12 @@ class LocalEngine:
     async def _release(self) -> None:
         """Folder, guard, lock: in this order, so that a kill in between leaves nothing."""
         guard, self._guard = self._guard, None
+        removed = False
         try:
             if is_embedded(self.data_dir) and self._lock.fd is not None:
                 await in_thread(partial(group.remove, str(self.data_dir)))
+            removed = not self._browsers
         finally:
             if guard is not None:
-                await guard.close()
+                await guard.close(goodbye=removed)
             self._lock.release()

@@ -95,7 +95,7 @@ def _host(text: str) -> str:
 
 
 def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text[:6]) > 65_535:
+    if not re.fullmatch("[0-9]{1,5}", text) or int(text) > 65_535:
         raise ValueError("give a whole number from 0 to 65535; 0 lets the system choose")
     return int(text)
 

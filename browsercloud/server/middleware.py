@@ -105,6 +105,8 @@ def describe(request: web.Request, error: Exception) -> tuple[int, dict[str, Any
             log.warning("%s %s: %r", request.method, request.rel_url.raw_path, error)
             status, code = 502, "browser_unresponsive"
             message = "the session's browser did not answer; try again, or release the session"
+        case web.RequestPayloadError():
+            status, code, message = 400, "invalid_request", f"the body cannot be read: {error}"
         case ConnectionResetError() if request.transport is None or request.transport.is_closing():
             status, code, message = 400, "hung_up", "the client hung up"  # and nobody reads this
         case _:

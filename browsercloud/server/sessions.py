@@ -68,6 +68,9 @@ class ActiveSession:
         self.problem: BrowserCloudError | None = None
         """Why it could not be started, once that is known."""
 
+        self.admitted = asyncio.Event()
+        """Set when its id is known to be free and its row is written."""
+
         self.recorded = False
         """Whether the row in the store is ours to write."""
 
@@ -134,6 +137,8 @@ class Sessions:
         active, made = self._join_or_begin(project, request)
         if wait:
             await self._until_live(active)
+        else:
+            await self._until_admitted(active)
         return at_this_moment(active.session), made
 
     def live(self, session_id: str) -> ActiveSession | None:
@@ -233,14 +238,20 @@ class Sessions:
                 except OSError as error:
                     log.error("session %s: %s; trying again later", session_id, error)
         for row in await self._store.unended():
-            if not self._known(row.session.id):
-                await self._store.put(lost(row))
+            if self._known(row.session.id):
+                continue
+            # Looked at again: it may have ended in order while the list was read.
+            now_stored = await self._store.get(row.session.id)
+            if now_stored is not None and not now_stored.session.status.ended:
+                await self._store.put(lost(now_stored))
 
     # ------------------------------------------------------------------ starting
 
     def _join_or_begin(self, project: str, request: CreateRequest) -> tuple[ActiveSession, bool]:
         # No await in here: of two creates at the same moment one begins and the other joins.
         active = self._active.get(request.session_id)
+        if active is None and request.session_id in self._closing:
+            raise Conflict(f"session {request.session_id} is ending; choose a new sessionId")
         if active is None:
             active = ActiveSession(project, request)
             self._active[active.id] = active
@@ -258,6 +269,7 @@ class Sessions:
             await self._refuse_used_id(active)
             active.recorded = True
             await self._store.put(active.row())  # before the launch: a crash leaves a trace
+            active.admitted.set()
             active.handle = await self._engine.start(active.id, active.request.options)
             await self._becomes_live(active, active.handle)
         except Conflict as error:
@@ -298,6 +310,16 @@ class Sessions:
             self.leases.hold(active.project, active.request.lease_id)
         await self._store.put(active.row())
 
+    async def _until_admitted(self, active: ActiveSession) -> None:
+        """Return when the start has got as far as the row; raise if it will not."""
+        if active.starting is None:
+            raise RuntimeError(f"session {active.id} is registered and was never begun")
+        admitted = asyncio.create_task(active.admitted.wait())
+        await asyncio.wait({admitted, active.starting}, return_when=asyncio.FIRST_COMPLETED)
+        admitted.cancel()
+        if not active.admitted.is_set():
+            _raise_not_started(active)
+
     async def _until_live(self, active: ActiveSession) -> None:
         if active.starting is None:
             raise RuntimeError(f"session {active.id} is registered and was never begun")
@@ -328,7 +350,8 @@ class Sessions:
         return task
 
     def _closed(self, session_id: str, task: asyncio.Task[SessionFailure | None]) -> None:
-        self._closing.pop(session_id, None)
+        if self._closing.get(session_id) is task:
+            del self._closing[session_id]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("session %s: its end could not be recorded", session_id, exc_info=error)
 
@@ -441,7 +464,7 @@ def _raise_not_started(active: ActiveSession) -> NoReturn:
         raise active.problem
     reason = active.session.release_reason
     if reason is ReleaseReason.USER_REQUESTED:
-        raise Conflict(f"session {active.id} was released before it was created")
+        raise Conflict(f"session {active.id} was released while it was starting")
     if reason is ReleaseReason.SHUTDOWN:
         raise shutting_down()
     raise SessionEnded(

@@ -86,10 +86,18 @@ class PlaywrightAdapter:
         if self._closed:
             raise UsageError("this client is closed")
         task = self._starting
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+        if task is None or _failed(task) or self._died(task):
             task = asyncio.create_task(self._start(), name="start Playwright")
             self._starting = task
         return task
+
+    def _died(self, task: asyncio.Task[Playwright]) -> bool:
+        """Whether the driver has started, and ended by itself."""
+        process = _process(getattr(self._manager, "_client", None)) if task.done() else None
+        if process is None or process.returncode is None:
+            return False
+        log.warning("Playwright's driver has died; starting another")
+        return True
 
     def later(self, task: asyncio.Task[None]) -> None:
         """Wait for *task* before the driver is stopped."""
@@ -128,7 +136,7 @@ class PlaywrightAdapter:
             # kills its process, and then waits for pipes that nobody connects (CPython 3.11, 3.12).
             task.cancel()
             await asyncio.wait({task})
-        if not task.cancelled() and task.exception() is None:
+        if not _failed(task):
             await task.result().stop()
             # When a loop is torn down, the task that reads from the driver is cancelled with all
             # others, and `stop` takes its end for the driver's.
@@ -213,9 +221,18 @@ def _kill(client: object) -> None:
     Playwright shows its process to nobody, so this looks at its insides, and does nothing where
     they are different.
     """
-    process = getattr(getattr(client, "_transport", None), "_proc", None)
-    if isinstance(process, asyncio.subprocess.Process) and process.returncode is None:
+    process = _process(client)
+    if process is not None and process.returncode is None:
         process.kill()
+
+
+def _process(client: object) -> asyncio.subprocess.Process | None:
+    process = getattr(getattr(client, "_transport", None), "_proc", None)
+    return process if isinstance(process, asyncio.subprocess.Process) else None
+
+
+def _failed(task: asyncio.Task[Any]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 async def _connect(driver: Playwright, endpoint: str, artifacts: Path, timeout: float) -> Browser:

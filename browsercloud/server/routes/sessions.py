@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -165,7 +166,7 @@ def read_query(owner: str, given: dict[str, str]) -> Query:
     found: list[tuple[str, str]] = []
     status = cursor = None
     limit = given.get("limit", str(DEFAULT_LIMIT))
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:4]) <= MAX_LIMIT:
+    if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= MAX_LIMIT:
         found.append(("limit", f"must be a whole number from 1 to {MAX_LIMIT}"))
     try:
         status = SessionStatus(given["status"]) if "status" in given else None
