@@ -10,6 +10,7 @@ from aiohttp import web
 
 UNAVAILABLE = "answer 503 without asking the server"
 DROP_AFTER = "let the server do it, then drop the connection without an answer"
+BAD_GATEWAY = "let the server do it, then answer as a proxy that has lost patience"
 DROP_BEFORE = "drop the connection without asking the server"
 
 
@@ -51,6 +52,8 @@ class FaultyProxy:
             content = await response.read()
         if fault == DROP_AFTER:
             return self._drop(request)
+        if fault == BAD_GATEWAY:
+            return web.Response(status=520, text="<h1>unknown error</h1>")
         return web.Response(body=content, status=response.status, content_type="application/json")
 
     def _drop(self, request: web.Request) -> web.StreamResponse:

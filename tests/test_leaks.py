@@ -234,10 +234,10 @@ asyncio.run(main())
 
 
 @contextmanager
-def script(**environment: str) -> Iterator[subprocess.Popen[str]]:
+def script(program: str = SCRIPT, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A user's program with a live session, in a process group of its own."""
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | environment,
@@ -268,6 +268,26 @@ def test_client_with_embedded_server_is_killed(root: Path, number: int) -> None:
         os.kill(process.pid, number)
         process.wait(GONE_WITHIN)
         wait_until_nothing_is_left(root, GONE_WITHIN)
+
+
+FORKING = SCRIPT.replace(
+    'print("ready", flush=True)',
+    "child = os.fork() or (time.sleep(60), os._exit(0)); print('ready', flush=True)",
+).replace("import asyncio, os, sys", "import asyncio, os, sys, time")
+
+
+def test_killed_client_has_a_forked_child(root: Path) -> None:
+    """A child that the program forked does not hold its parent's lease."""
+    with serving(root, "--lease-grace", str(LEASE_GRACE)) as server:
+        elsewhere = {"BROWSERCLOUD_URL": server.url, "BROWSERCLOUD_API_KEY": server.key}
+        with script(FORKING, **elsewhere) as process:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait(GONE_WITHIN)
+            try:
+                records = server.wait_for_sessions(ended=1, within=LEASE_GRACE + GONE_WITHIN)
+                assert [record["releaseReason"] for record in records] == ["lease_lost"]
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_program_ends_without_closing(root: Path) -> None:

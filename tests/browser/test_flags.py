@@ -25,7 +25,6 @@ def test_every_session_is_quiet_private_and_reachable(browser: Browser) -> None:
     """Loopback only, a free port, a profile of its own, nothing downloaded."""
     flags = _argv(SessionOptions(browser=browser))
     assert flags >= {
-        "--remote-debugging-address=127.0.0.1",
         "--remote-debugging-port=0",
         "--user-data-dir=/p",
         "--disable-background-networking",

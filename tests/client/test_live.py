@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
+import psutil
 import pytest
 from playwright.async_api import Error as PlaywrightError
 
@@ -16,14 +17,17 @@ from browsercloud import (
     InvalidRequest,
     ReleasedElsewhere,
     ReleaseReason,
+    ServiceError,
     Session,
     SessionEnded,
     SessionStatus,
     SessionTimedOut,
     UsageError,
 )
+from browsercloud.local import LocalServer
 from tests.conftest import Site
 from tests.leaks import browsers
+from tests.server.test_sessions import StickyEngine
 
 ID = "5b5b1f0e-6a0e-4a9e-9b3e-0d3c1f3f5a11"
 
@@ -362,8 +366,6 @@ async def test_blocked_loop_loses_nothing(root: object) -> None:
     """A body that blocks its loop for longer than the grace keeps its session."""
     import time
 
-    from browsercloud.local import LocalServer
-
     async with (
         LocalServer(lease_grace=0.3) as server,
         BrowserCloud(server.url, api_key=server.api_key) as client,
@@ -371,6 +373,38 @@ async def test_blocked_loop_loses_nothing(root: object) -> None:
     ):
         time.sleep(1.5)  # the point of the test
         assert await session.page.evaluate("1 + 1") == 2
+
+
+async def test_dead_driver_is_replaced(client: BrowserCloud) -> None:
+    """When Playwright's Node process dies, `reconnect` and later sessions get another one."""
+    async with client.session(browser="headless-shell") as session:
+        await session.page.evaluate("window.kept = 7")
+        (driver,) = [
+            child for child in psutil.Process().children() if "run-driver" in child.cmdline()
+        ]
+        driver.kill()
+        driver.wait(5)
+        with pytest.raises(PlaywrightError):
+            await session.page.title()
+        page = await session.reconnect()
+        assert await page.evaluate("kept") == 7
+    async with client.session(browser="headless-shell") as session:
+        assert await session.page.evaluate("1 + 1") == 2
+
+
+async def test_release_that_leaves_something(root: object) -> None:
+    """What the server could not remove is an error, or a note of the body's own."""
+    async with (
+        LocalServer(engine=StickyEngine()) as server,
+        BrowserCloud(server.url, api_key=server.api_key) as client,
+    ):
+        session = client.session()
+        session._owner.adopt(session)
+        session._begun = True
+        await client.sessions.start(session._options, session_id=session.id)
+        with pytest.raises(ServiceError, match="a folder cannot be removed") as caught:
+            await session.__aexit__(None, None, None)
+        assert caught.value.code == "cleanup_failed"
 
 
 async def test_two_clients_at_once(root: object) -> None:

@@ -78,6 +78,14 @@ async def test_retry_after_is_obeyed() -> None:
     assert 0.7 <= time.monotonic() - begun < 1.5
 
 
+async def test_retry_after_zero_is_no_hot_loop() -> None:
+    """A server that says 0 is asked with the usual pauses."""
+    work = Answers(*[NoCapacity("full", retry_after=0)] * 9999)
+    with pytest.raises(NoCapacity):
+        await run(SAME_ID, work, deadline=1)
+    assert work.calls < 8
+
+
 async def test_deadline_is_total() -> None:
     """No try begins that could not wait its turn: the last error comes out before the deadline."""
     begun = time.monotonic()

@@ -16,13 +16,14 @@ from browsercloud import (
     LaunchFailed,
     NotAuthorized,
     ReleaseReason,
+    ServiceError,
     SessionEnded,
     SessionNotFound,
     UsageError,
 )
 from browsercloud.local import LocalServer
 from browsercloud.testing import FailingEngine, IdleEngine, SlowEngine
-from tests.faults import DROP_AFTER, DROP_BEFORE, UNAVAILABLE, faulty
+from tests.faults import BAD_GATEWAY, DROP_AFTER, DROP_BEFORE, UNAVAILABLE, faulty
 from tests.leaks import browsers
 
 
@@ -83,6 +84,16 @@ async def test_create_that_cannot_be_answered(server: LocalServer, root: Path) -
                 await client.sessions.create(browser="headless-shell")
             listed = await client.sessions.list()
             assert [s.release_reason for s in listed.sessions] == [ReleaseReason.USER_REQUESTED]
+            assert browsers(root) == []
+
+
+async def test_a_proxy_hides_the_answer(server: LocalServer, root: Path) -> None:
+    """A status that is not our server's own says nothing about the session: it is released."""
+    async with faulty(server.url, "POST", [BAD_GATEWAY] * 9) as proxy:
+        async with BrowserCloud(proxy.url, api_key=server.api_key) as client:
+            with pytest.raises(ServiceError) as caught:
+                await client.sessions.create(browser="headless-shell")
+            assert caught.value.status == 520
             assert browsers(root) == []
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -416,3 +417,30 @@ async def test_an_embedded_engine_sweeps_dead_siblings_only(root: Path) -> None:
             await engine.close()
         folder = Path(other["folder"])
         await until(lambda: not folder.exists(), "the guard's work")
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "sessions/2024/notes.txt"])
+async def test_a_folder_with_other_things_is_refused(root: Path, name: str) -> None:
+    """It is somebody's: nothing in it is removed, and its mode stays."""
+    theirs = root / "theirs"
+    (theirs / name).parent.mkdir(parents=True)
+    (theirs / name).write_text("precious")
+    theirs.chmod(0o755)
+    with pytest.raises(UsageError, match="choose a new or an empty folder"):
+        await LocalEngine(theirs).open()
+    assert (theirs / name).read_text() == "precious"
+    assert theirs.stat().st_mode & 0o777 == 0o755
+    shutil.rmtree(theirs)
+
+
+async def test_a_sweep_leaves_strangers_alone(root: Path) -> None:
+    """In a data folder, what no engine has made is not swept."""
+    strange = root / "data" / "sessions" / "2024"
+    strange.mkdir(parents=True)
+    (strange / "notes.txt").write_text("precious")
+    (root / "data" / "secrets.json").write_text("{}")
+    engine = LocalEngine(root / "data")
+    await engine.open()
+    await engine.close()
+    assert (strange / "notes.txt").read_text() == "precious"
+    shutil.rmtree(root / "data")

@@ -352,6 +352,46 @@ async def test_reconcile_repairs_the_store_and_the_engine() -> None:
     await first.close_down()
 
 
+async def test_an_id_that_is_ending_is_refused() -> None:
+    """A create in the middle of a release is refused, and does not disturb it."""
+    stopping, go_on = asyncio.Event(), asyncio.Event()
+
+    class PatientEngine(IdleEngine):
+        """Stops when told."""
+
+        async def stop(self, handle: BrowserHandle, *, grace: float) -> None:
+            """Wait, then stop."""
+            stopping.set()
+            await go_on.wait()
+            await super().stop(handle, grace=grace)
+
+    async with running(PatientEngine()) as sessions:
+        wanted = request()
+        await sessions.create(MINE, wanted)
+        first = asyncio.create_task(sessions.release(MINE, wanted.session_id))
+        await stopping.wait()
+        with pytest.raises(Conflict, match="is ending"):
+            await sessions.create(MINE, wanted)
+        second = asyncio.create_task(sessions.release(MINE, wanted.session_id))
+        await asyncio.sleep(0.02)
+        assert not second.done()
+        go_on.set()
+        assert (await first).already_ended is False
+        assert (await second).already_ended is True
+
+
+async def test_without_waiting_a_used_id_is_refused_too() -> None:
+    """`wait=False` answers when the id is known to be free, not before."""
+    async with running(IdleEngine()) as sessions:
+        ended_one, _ = await sessions.create(MINE, request())
+        await sessions.release(MINE, ended_one.id)
+        with pytest.raises(SessionNotFound):
+            await sessions.release(MINE, buried := str(uuid.uuid4()))
+        for used in (ended_one.id, buried):
+            with pytest.raises(Conflict):
+                await sessions.create(MINE, request(used), wait=False)
+
+
 async def test_shutdown() -> None:
     """It ends every session, started or starting, and refuses new ones."""
     engine = SlowEngine(0.05)
