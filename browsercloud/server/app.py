@@ -34,7 +34,8 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
         client_max_size=MAX_BODY,
     )
     app.on_response_prepare.append(middleware.stamp)
-    here = Parts(Sessions(engine, store, lease_grace=config.lease_grace), store, Trust(config))
+    sessions = Sessions(engine, store, lease_grace=config.lease_grace, keep_ended=config.keep_ended)
+    here = Parts(sessions, store, Trust(config))
     app[PARTS] = here
 
     async def life(_: web.Application) -> AsyncIterator[None]:

@@ -37,7 +37,7 @@ from browsercloud.models import (
     SessionOptions,
     SessionStatus,
 )
-from browsercloud.server.reaper import Leases, Reaper
+from browsercloud.server.reaper import RECONCILE_EVERY, Leases, Reaper
 from browsercloud.server.records import at_this_moment, browser_gone, first_record, lost, now
 from browsercloud.stores.base import Query, SessionRow, Store
 from browsercloud.wire import invalid
@@ -49,6 +49,9 @@ CREATE_WAIT = 50.0
 
 STOP_GRACE = 3.0
 """How long a browser may take to leave by itself, in seconds."""
+
+KEEP_ENDED = 7 * 24 * 3600.0
+"""How long the records of ended sessions are kept, in seconds."""
 
 _FAILED = (ReleaseReason.STARTUP_FAILED, ReleaseReason.BROWSER_CRASHED)
 
@@ -90,18 +93,21 @@ class Sessions:
         store: Store,
         *,
         lease_grace: float = 10.0,
+        keep_ended: float = KEEP_ENDED,
+        regularly: float = RECONCILE_EVERY,
         create_wait: float = CREATE_WAIT,
         stop_grace: float = STOP_GRACE,
     ) -> None:
         self._engine = engine
         self._store = store
+        self._keep_ended = keep_ended
         self._create_wait = create_wait
         self._stop_grace = stop_grace
         self._active: dict[str, ActiveSession] = {}
         self._closing: dict[str, asyncio.Task[SessionFailure | None]] = {}
         self._shutting_down = False
         self.leases = Leases(self._lease_lost, grace=lease_grace)
-        self._reaper = Reaper(self._expired, self.reconcile)
+        self._reaper = Reaper(self._expired, self._look_after, every=regularly)
 
     async def open(self) -> None:
         """Bring store and engine into agreement, and watch from now on."""
@@ -235,6 +241,11 @@ class Sessions:
         for row in await self._store.unended():
             if not self._known(row.session.id):
                 await self._store.put(lost(row))
+
+    async def _look_after(self) -> None:
+        """What the reaper does regularly."""
+        await self.reconcile()
+        await self._store.prune(now() - timedelta(seconds=self._keep_ended))
 
     # ------------------------------------------------------------------ starting
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from attrs import field, frozen
@@ -62,3 +63,9 @@ class Store(Protocol):
 
     async def buried(self, project: str, session_id: str) -> bool:
         """Whether this id has a tombstone in the project."""
+
+    async def prune(self, before: datetime) -> int:
+        """Forget sessions that ended, and tombstones that were left, before then.
+
+        Returns how many sessions were forgotten; one that has not ended never is.
+        """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from browsercloud.models import Session
 from browsercloud.stores.base import Query, SessionRow
@@ -18,7 +19,7 @@ class MemoryStore:
     def __init__(self, *, max_ended: int = MAX_ENDED) -> None:
         self._rows: dict[str, SessionRow] = {}  # in the order of creation
         self._ended: OrderedDict[str, None] = OrderedDict()
-        self._tombstones: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._tombstones: OrderedDict[tuple[str, str], datetime] = OrderedDict()
         self._max_ended = max_ended
 
     async def open(self) -> None:
@@ -60,13 +61,26 @@ class MemoryStore:
 
     async def bury(self, project: str, session_id: str) -> None:
         """Remember the id; the oldest tombstone goes when there are too many."""
-        self._tombstones[project, session_id] = None
+        self._tombstones.setdefault((project, session_id), datetime.now(UTC))
         if len(self._tombstones) > MAX_TOMBSTONES:
             self._tombstones.popitem(last=False)
 
     async def buried(self, project: str, session_id: str) -> bool:
         """Whether it was buried."""
         return (project, session_id) in self._tombstones
+
+    async def prune(self, before: datetime) -> int:
+        """Forget what is older."""
+        old = [name for name in self._ended if _ended_at(self._rows[name].session) < before]
+        for name in old:
+            del self._ended[name], self._rows[name]
+        for grave in [grave for grave, left in self._tombstones.items() if left < before]:
+            del self._tombstones[grave]
+        return len(old)
+
+
+def _ended_at(session: Session) -> datetime:
+    return session.ended_at or session.created_at
 
 
 def _matches(row: SessionRow, query: Query) -> bool:

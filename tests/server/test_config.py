@@ -29,11 +29,18 @@ def test_the_defaults_in_words_are_the_real_ones() -> None:
     config = from_environment({}, {})
     told = {row.name: row.parse(row.default) for row in SETTINGS if row.default in WORDS}
     assert told == {name: getattr(config, name) for name in told}
-    assert set(told) == {"host", "port", "no_auth", "lease_grace", "handler_cancellation"}
+    assert set(told) == {
+        "host",
+        "port",
+        "no_auth",
+        "lease_grace",
+        "keep_ended",
+        "handler_cancellation",
+    }
     assert config.data_dir is not None
 
 
-WORDS = ("127.0.0.1", "8700", "no", "10")
+WORDS = ("127.0.0.1", "8700", "no", "10", "7")
 
 
 def test_the_command_line_outranks_the_environment(tmp_path: Path) -> None:
