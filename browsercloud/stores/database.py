@@ -68,9 +68,12 @@ class Database:
         """What *work* returns."""
         return await self._call(lambda: work(self._connection()))
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """What *work* returns; nothing of it is kept when it raises."""
-        return await self._call(lambda: _transaction(self._connection(), work))
+    async def write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+        """What *work* returns; nothing of it is kept when it raises.
+
+        With *durable* it is on the disk when this returns, else at the next checkpoint.
+        """
+        return await self._call(lambda: _transaction(self._connection(), work, durable=durable))
 
     async def _call(self, work: Callable[[], T]) -> T:
         if self._thread is None:
@@ -92,7 +95,10 @@ class Database:
             self._db = None
 
 
-def _transaction(db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+def _transaction(
+    db: sqlite3.Connection, work: Callable[[sqlite3.Connection], T], *, durable: bool = True
+) -> T:
+    db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     db.execute("BEGIN IMMEDIATE")
     try:
         result = work(db)
@@ -178,7 +184,6 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     if damage != "ok":
         raise sqlite3.DatabaseError(damage)
     db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
     if found < len(schema()):
         _transaction(db, lambda db: _migrate(db, db.execute("PRAGMA user_version").fetchone()[0]))
 

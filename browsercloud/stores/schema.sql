@@ -78,3 +78,44 @@ CREATE TABLE tombstones (
     PRIMARY KEY (project, id)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tombstones_by_age ON tombstones (buried_at);
+
+-- version 2
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY,
+    hash TEXT NOT NULL UNIQUE, -- SHA-256, hex
+    prefix TEXT NOT NULL,
+    project TEXT NOT NULL,
+    created_at REAL NOT NULL, -- seconds since 1970, as the next two
+    used_at REAL,
+    revoked_at REAL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE limits (
+    project TEXT PRIMARY KEY,
+    max_sessions INTEGER, -- NULL: as many as the server has room for
+    rate INTEGER -- creates in a minute; NULL: any number
+) STRICT, WITHOUT ROWID;
+
+-- One number that tells a running server whether it has to read keys and limits again.
+CREATE TABLE access (version INTEGER NOT NULL) STRICT;
+INSERT INTO access VALUES (0);
+
+CREATE TRIGGER key_new AFTER INSERT ON keys
+BEGIN
+    UPDATE access SET version = version + 1;
+END;
+
+CREATE TRIGGER key_revoked AFTER UPDATE OF revoked_at ON keys
+BEGIN
+    UPDATE access SET version = version + 1;
+END;
+
+CREATE TRIGGER limits_new AFTER INSERT ON limits
+BEGIN
+    UPDATE access SET version = version + 1;
+END;
+
+CREATE TRIGGER limits_changed AFTER UPDATE ON limits
+BEGIN
+    UPDATE access SET version = version + 1;
+END;

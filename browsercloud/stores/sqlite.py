@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from browsercloud.models import CreateRequest, Session
-from browsercloud.stores.base import Query, SessionRow
+from browsercloud.stores.base import KeyRow, Limits, Query, SessionRow
 from browsercloud.stores.database import Database
 from browsercloud.wire import dump, load
 
@@ -23,6 +23,7 @@ PRUNED_AT_ONCE = 500
 
 _EVERY = ("", "")
 _LAST = 2**63 - 1
+_KEY = "id, hash, prefix, project, created_at, used_at, revoked_at"
 
 
 class SqliteStore:
@@ -85,6 +86,51 @@ class SqliteStore:
             pruned = await self._database.write(partial(_prune, before=before.timestamp()))
             total += pruned
         return total
+
+    async def add_key(self, row: KeyRow) -> None:
+        """Insert the key."""
+        await self._database.write(partial(_add_key, row=row), durable=True)
+
+    async def keys(self) -> Sequence[KeyRow]:
+        """Every key, oldest first."""
+        sql = f"SELECT {_KEY} FROM keys ORDER BY created_at, id"  # noqa: S608  a constant
+        return await self._database.read(lambda db: [_key(*row) for row in db.execute(sql)])
+
+    async def revoke_key(self, key_id: str, at: datetime) -> KeyRow | None:
+        """Revoke the key; it stays revoked after a power cut, too."""
+        return await self._database.write(
+            partial(_revoke_key, key_id=key_id, at=at.timestamp()), durable=True
+        )
+
+    async def note_use(self, used: Mapping[str, datetime]) -> None:
+        """Keep the last uses."""
+        sql = "UPDATE keys SET used_at = ? WHERE id = ?"
+        values = [(at.timestamp(), key_id) for key_id, at in used.items()]
+        await self._database.write(lambda db: db.executemany(sql, values).rowcount)
+
+    async def set_limits(self, project: str, limits: Limits) -> None:
+        """Replace the project's limits."""
+        sql = (
+            "INSERT INTO limits VALUES (?, ?, ?) ON CONFLICT (project)"
+            " DO UPDATE SET max_sessions = excluded.max_sessions, rate = excluded.rate"
+        )
+        values = (project, limits.max_sessions, limits.rate)
+        await self._database.write(lambda db: db.execute(sql, values).rowcount, durable=True)
+
+    async def limits(self) -> Mapping[str, Limits]:
+        """Every project's limits."""
+        rows = await self._database.read(
+            lambda db: db.execute("SELECT project, max_sessions, rate FROM limits").fetchall()
+        )
+        return {
+            project: Limits(max_sessions=max_sessions, rate=rate)
+            for project, max_sessions, rate in rows
+        }
+
+    async def access_version(self) -> int:
+        """The number that the schema's triggers count up, in whatever process the change was."""
+        sql = "SELECT version FROM access"
+        return await self._database.read(lambda db: int(db.execute(sql).fetchone()[0]))
 
 
 # ---------------------------------------------------------------------- rows
@@ -219,3 +265,42 @@ def _rows(found: sqlite3.Cursor) -> list[SessionRow]:
         )
         for project, record, request in found
     ]
+
+
+# ---------------------------------------------------------------------- keys
+
+
+def _add_key(db: sqlite3.Connection, row: KeyRow) -> None:
+    times = (_seconds(at) for at in (row.created_at, row.used_at, row.revoked_at))
+    db.execute(
+        "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING",
+        (row.id, row.hash, row.prefix, row.project, *times),
+    )
+
+
+def _revoke_key(db: sqlite3.Connection, key_id: str, at: float) -> KeyRow | None:
+    db.execute("UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL", (at, key_id))
+    sql = f"SELECT {_KEY} FROM keys WHERE id = ?"  # noqa: S608  a constant
+    found = db.execute(sql, (key_id,)).fetchone()
+    return _key(*found) if found is not None else None
+
+
+def _key(key_id: str, key_hash: str, prefix: str, project: str, *times: float | None) -> KeyRow:
+    created_at, used_at, revoked_at = times
+    return KeyRow(
+        id=key_id,
+        hash=key_hash,
+        prefix=prefix,
+        project=project,
+        created_at=datetime.fromtimestamp(created_at or 0, UTC),
+        used_at=_time(used_at),
+        revoked_at=_time(revoked_at),
+    )
+
+
+def _seconds(at: datetime | None) -> float | None:
+    return at.timestamp() if at is not None else None
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds is not None else None

@@ -20,7 +20,7 @@ from browsercloud.models import (
     SessionOptions,
     SessionStatus,
 )
-from browsercloud.stores.base import Query, SessionRow, Store
+from browsercloud.stores.base import KeyRow, Limits, Query, SessionRow, Store
 from browsercloud.stores.memory import MemoryStore
 from browsercloud.stores.sqlite import FILE_NAME, SqliteStore
 from tests.cancelling import at_every_await
@@ -251,6 +251,76 @@ async def test_old_tombstones_are_pruned(store: Store) -> None:
     assert not await store.buried("mine", "a")
 
 
+def key(number: int, *, project: str = "mine") -> KeyRow:
+    """A key's row."""
+    return KeyRow(
+        id=f"id{number}",
+        hash=f"hash{number}",
+        prefix=f"bc_{number}",
+        project=project,
+        created_at=START + timedelta(seconds=number),
+    )
+
+
+async def test_keys_are_kept_for_good(store: Store) -> None:
+    """Oldest first, revoked ones too; a key that is there already is not made anew."""
+    await store.add_key(key(2, project="theirs"))
+    await store.add_key(key(1))
+    assert await store.keys() == [key(1), key(2, project="theirs")]
+    revoked = attrs.evolve(key(1), revoked_at=START)
+    assert await store.revoke_key("id1", START) == revoked
+    assert await store.revoke_key("id1", START + timedelta(days=1)) == revoked
+    await store.add_key(attrs.evolve(key(1), id="other"))
+    assert await store.keys() == [revoked, key(2, project="theirs")]
+    assert await store.revoke_key("nobody", START) is None
+
+
+async def test_the_last_use_of_a_key(store: Store) -> None:
+    """Of keys that are there; the others are left alone."""
+    await store.add_key(key(1))
+    await store.add_key(key(2))
+    await store.note_use({"id1": START, "nobody": START})
+    assert [found.used_at for found in await store.keys()] == [START, None]
+    await store.note_use({})
+
+
+async def test_limits_are_replaced_as_a_whole(store: Store) -> None:
+    """Each project has its own."""
+    assert await store.limits() == {}
+    await store.set_limits("mine", Limits(max_sessions=3, rate=60))
+    await store.set_limits("theirs", Limits(rate=1))
+    await store.set_limits("mine", Limits(max_sessions=4))
+    assert await store.limits() == {"mine": Limits(max_sessions=4), "theirs": Limits(rate=1)}
+
+
+async def test_the_access_version_changes_with_access_only(store: Store) -> None:
+    """A server reads keys and limits again when it is another one, and at no other time."""
+    seen = [await store.access_version()]
+    for change in (
+        store.add_key(key(1)),
+        store.revoke_key("id1", START),
+        store.set_limits("mine", Limits(rate=1)),
+        store.set_limits("mine", Limits(rate=2)),
+    ):
+        await change
+        seen.append(await store.access_version())
+    assert len(set(seen)) == 5
+    for other in (
+        store.note_use({"id1": START}),
+        store.add_key(key(1)),
+        store.revoke_key("id1", START),
+        store.put(row(1)),
+        store.prune(START),
+    ):
+        await other
+        assert await store.access_version() == seen[-1]
+
+
+async def test_a_key_shows_no_hash() -> None:
+    """A row may end up in a log."""
+    assert "hash1" not in repr(key(1))
+
+
 async def test_cancelled_at_every_await(store: Store) -> None:
     """Each call has happened as a whole or not at all, and the store goes on working."""
     number = 0
@@ -267,6 +337,10 @@ async def test_cancelled_at_every_await(store: Store) -> None:
         await store.bury("mine", mine.session.id)
         await store.buried("mine", mine.session.id)
         await store.prune(START)
+        await store.add_key(key(number))
+        await store.note_use({f"id{number}": START})
+        await store.revoke_key(f"id{number}", START)
+        await store.set_limits("mine", Limits(rate=number))
 
     async def sound() -> None:
         rows, total = await store.list(Query(project="mine", limit=1000))
@@ -276,9 +350,11 @@ async def test_cancelled_at_every_await(store: Store) -> None:
                 Query(project="mine", metadata=found.session.metadata, status=found.session.status)
             )
             assert labelled == 1
+        assert len(await store.keys()) <= number
+        assert await store.limits() in ({}, {"mine": Limits(rate=number)})
 
     places = await at_every_await(everything, sound)
-    assert places == (0 if isinstance(store, MemoryStore) else 8)
+    assert places == (0 if isinstance(store, MemoryStore) else 12)
 
 
 async def test_closing_twice_is_silent(store: Store) -> None:

@@ -18,7 +18,7 @@ import pytest
 from browsercloud.errors import UsageError
 from browsercloud.models import SessionStatus
 from browsercloud.stores import database
-from browsercloud.stores.base import Query
+from browsercloud.stores.base import Limits, Query
 from browsercloud.stores.sqlite import FILE_NAME, SqliteStore, count_sql, page_sql
 from browsercloud.wire import dump
 from tests.cancelling import at_every_await
@@ -285,22 +285,36 @@ async def test_no_page_and_no_count_scans_the_table(file: Path) -> None:
                     assert not any("SCAN" in step or "TEMP" in step for step in plan), plan
 
 
+@pytest.mark.parametrize("version", range(1, len(database.schema())))
 async def test_an_older_store_is_brought_up_to_date(
-    file: Path, monkeypatch: pytest.MonkeyPatch
+    file: Path, version: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It runs what it lacks, keeps its rows, and ends up as a new one."""
-    async with opened(file) as store:
-        await store.put(row(1))
-    later = (
-        *database.schema(),
-        ("CREATE TABLE later (a INTEGER) STRICT", "INSERT INTO later VALUES (1)"),
-    )
-    monkeypatch.setattr(database, "schema", lambda: later)
+    """From each version that ever was: its rows are kept, and it ends up just as a new one."""
+    older = database.schema()[:version]
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "schema", lambda: older)
+        async with opened(file) as store:
+            await store.put(row(1))
+    assert pragma(file, "user_version") == version
     async with opened(file) as store:
         assert await ids(store) == [1]
+        await store.set_limits("mine", Limits(rate=1))
+    fresh = file.with_name("fresh.db")
+    async with opened(fresh):
+        assert pragma(file, "user_version") == pragma(fresh, "user_version")
+        assert shape(file) == shape(fresh)
+
+
+def pragma(file: Path, name: str) -> int:
+    """A number that the file holds."""
     with closing(sqlite3.connect(file)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (len(later),)
-        assert db.execute("SELECT a FROM later").fetchall() == [(1,)]
+        return int(db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def shape(file: Path) -> set[tuple[str, str]]:
+    """Tables, indexes and triggers."""
+    with closing(sqlite3.connect(file)) as db:
+        return set(db.execute("SELECT name, sql FROM sqlite_master"))
 
 
 async def test_a_migration_that_fails_changes_nothing(
