@@ -76,15 +76,14 @@ def serve(
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     try:
-        config, new_key = keys.ready(from_environment(given, os.environ))
-        asyncio.run(_serve(config, new_key))
+        asyncio.run(_serve(keys.ready(from_environment(given, os.environ))))
     except (UsageError, BrowserNotFound) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-async def _serve(config: ServerConfig, new_key: str | None) -> None:
+async def _serve(config: ServerConfig) -> None:
     """Run until the first signal, then release everything."""
     if config.data_dir is None:
         raise UsageError("serve needs a data folder; give --data-dir")
@@ -100,7 +99,8 @@ async def _serve(config: ServerConfig, new_key: str | None) -> None:
         await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             await starting
-            keys.keep(config, new_key)
+            new_key = await server.first_key()
+            keys.keep(config)
             _announce(server.url, new_key)
             await asked
     finally:

@@ -38,10 +38,7 @@ class ServerConfig:
     """Where records and secrets are kept; `None` keeps nothing, as when embedded."""
 
     api_key: str | None = field(default=None, repr=False)
-    """The key of the project `default`."""
-
-    key_hashes: Mapping[str, str] = field(factory=dict, repr=False)
-    """SHA-256 of a key, in hex, to project: for keys of which only the hash is known."""
+    """A key of the project `default`, besides those in the store."""
 
     token_secret: bytes = field(factory=lambda: secrets.token_bytes(SECRET_BYTES), repr=False)
     """Signs session tokens. New for each object, unless it is loaded from `data_dir`."""
@@ -187,9 +184,9 @@ SETTINGS: tuple[Setting, ...] = (
         name="api_key",
         option="--api-key",
         variable="BROWSERCLOUD_API_KEY",
-        default="one is made at the first start",
-        help="The key that clients must send. Prefer the environment variable: everyone on the "
-        "machine can read a command line.",
+        default="one is made at the first start, if there is none",
+        help="A key of the project default, besides those of `browsercloud keys`. Prefer the "
+        "environment variable: everyone on the machine can read a command line.",
         parse=_key,
     ),
     Setting(

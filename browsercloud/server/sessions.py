@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import NoReturn
 
@@ -95,12 +95,14 @@ class Sessions:
         lease_grace: float = 10.0,
         keep_ended: float = KEEP_ENDED,
         regularly: float = RECONCILE_EVERY,
+        admit: Callable[[str, int], None] = lambda project, active: None,
         create_wait: float = CREATE_WAIT,
         stop_grace: float = STOP_GRACE,
     ) -> None:
         self._engine = engine
         self._store = store
         self._keep_ended = keep_ended
+        self._admit = admit
         self._create_wait = create_wait
         self._stop_grace = stop_grace
         self._active: dict[str, ActiveSession] = {}
@@ -129,8 +131,9 @@ class Sessions:
 
         Returns its record and whether this call made it. Without *wait* it returns at once, with a
         session that is still starting. Raises `Conflict` (the id is in use with other options, has
-        ended, or was released before), `LaunchFailed`, `BrowserNotFound`, `NoCapacity` (not live
-        within 50 s; asking again with the same id goes on waiting), or `ServiceError` 503.
+        ended, or was released before), `LaunchFailed`, `BrowserNotFound`, `NoCapacity` (the project
+        has reached a limit; or not live within 50 s: asking again with the same id goes on
+        waiting), or `ServiceError` 503.
 
         The browser starts in a task of its own: cancelling this call leaves the session as it is,
         to be released by its id.
@@ -253,6 +256,8 @@ class Sessions:
         # No await in here: of two creates at the same moment one begins and the other joins.
         active = self._active.get(request.session_id)
         if active is None:
+            mine = sum(other.project == project for other in self._active.values())
+            self._admit(project, mine)
             active = ActiveSession(project, request)
             self._active[active.id] = active
             active.starting = asyncio.create_task(self._start(active), name=f"start {active.id}")

@@ -10,8 +10,8 @@ import pytest
 from browsercloud.errors import UsageError
 from browsercloud.server.config import SETTINGS, ServerConfig, from_environment
 
-MADE = {"key_hashes", "token_secret"}
-"""Fields that are no settings: they are made, or read from the data folder."""
+MADE = {"token_secret"}
+"""Fields that are no settings: made, or read from the data folder."""
 
 
 def test_the_table_has_every_setting_once() -> None:
