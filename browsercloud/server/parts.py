@@ -88,9 +88,11 @@ async def open_until_revoked(
     try:
         yield
     finally:
-        if gone.done():
-            await join(closing)  # the goodbye is on its way
-        await stop_task(closing)
+        try:
+            if gone.done():
+                await join(closing)  # the goodbye is on its way
+        finally:
+            await stop_task(closing)
 
 
 def session_id(request: web.Request) -> str:

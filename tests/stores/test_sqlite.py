@@ -6,6 +6,8 @@ import asyncio
 import json
 import sqlite3
 import stat
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -191,6 +193,65 @@ async def test_a_write_that_fails_leaves_nothing(file: Path) -> None:
         assert await ids(store) == [1]
         await store.put(row(2))
         assert await ids(store) == [2, 1]
+
+
+async def test_a_full_disk_costs_one_call(file: Path) -> None:
+    """The call fails, the records are as before, and with room again it goes on."""
+    async with opened(file) as store:
+        await store.put(row(1))
+        pages = await store._database.read(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
+        await limit_pages(store, pages)
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            await store.put(row(2, name="x" * 100_000))
+        assert await ids(store) == [1]
+        await limit_pages(store, 1_000_000)
+        await store.put(row(2, name="x" * 100_000))
+        assert (await store.list(Query(project="mine")))[1] == 2
+
+
+async def limit_pages(store: SqliteStore, count: int) -> None:
+    """Let the file grow so far and no further."""
+    await store._database.read(lambda db: db.execute(f"PRAGMA max_page_count = {count}").fetchone())
+
+
+WRITE_ON = """
+import asyncio, sys
+from pathlib import Path
+from browsercloud.stores.sqlite import SqliteStore
+from tests.stores.test_contract import ended, row
+
+async def main():
+    store = SqliteStore(Path(sys.argv[1]))
+    await store.open()
+    for number in range(100_000):
+        await store.put(row(number, metadata={"a": "1"}))
+        await store.put(ended(row(number, metadata={"a": "1"})))
+        print(number, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_writer_loses_nothing(file: Path) -> None:
+    """What was put before SIGKILL is there, and the counts are those of the rows."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITE_ON, str(file)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as writer:
+        assert writer.stdout is not None
+        told = [writer.stdout.readline() for _ in range(50)]
+        writer.kill()
+        last = int([*told, *writer.stdout][-1])
+    async with opened(file) as store:
+        filters: list[dict[str, Any]] = [{}, {"metadata": {"a": "1"}}]
+        for more in filters:
+            rows, total = await store.list(Query(project="mine", limit=200_000, **more))
+            assert len(rows) == total
+            assert total in (last + 1, last + 2)
+        over = {uuid.UUID(found.session.id).int for found in rows if found.session.status.ended}
+        assert over >= set(range(last + 1))
 
 
 # ---------------------------------------------------------------------- 100 000 rows
