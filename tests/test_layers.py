@@ -35,6 +35,7 @@ HOMES: dict[str, set[str]] = {
     "playwright": {"client/adapters/playwright.py", "client/live.py"},  # the latter for types only
     "cyclopts": {"cli"},
     "rich": {"cli"},
+    "sqlite3": {"stores/sqlite.py", "stores/database.py"},
     "aiohttp": {"client/transport.py", "client/lease.py", "cdp", "server", "engines", "browser"},
     "platformdirs": {"server/config.py", "browser/find.py", "engines/local.py"},
 }

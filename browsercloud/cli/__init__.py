@@ -18,6 +18,7 @@ app = cyclopts.App(
 )
 # By name, so that `--help` of the whole does not import the server and the client.
 app.command("browsercloud.cli.serve:serve", name="serve", help="Run the cloud's server.")
+app.command("browsercloud.cli.keys:app", name="keys", help="Make, list and revoke API keys.")
 app.command("browsercloud.cli.demo:demo", name="demo", help="Open a live session and show it.")
 app.command("browsercloud.cli.install:install", name="install", help="Install Chromium.")
 app.command("browsercloud.cli.doctor:doctor", name="doctor", help="Say what works here.")

@@ -16,7 +16,7 @@ from browsercloud.errors import BrowserNotFound, UsageError
 from browsercloud.server import keys
 from browsercloud.server.app import Server
 from browsercloud.server.config import SETTINGS, ServerConfig, from_environment
-from browsercloud.stores.memory import MemoryStore
+from browsercloud.stores.sqlite import FILE_NAME, SqliteStore
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +47,7 @@ def serve(
     no_auth: Annotated[bool, _option("no_auth", flag=True)] = False,
     allowed_hosts: Annotated[str | None, _option("allowed_hosts")] = None,
     lease_grace: Annotated[str | None, _option("lease_grace")] = None,
+    keep_ended: Annotated[str | None, _option("keep_ended")] = None,
     chromium: Annotated[str | None, _option("chromium")] = None,
     headless_shell: Annotated[str | None, _option("headless_shell")] = None,
     handler_cancellation: Annotated[bool, _option("handler_cancellation", flag=True)] = False,
@@ -64,6 +65,7 @@ def serve(
         "no_auth": "yes" if no_auth else None,
         "allowed_hosts": allowed_hosts,
         "lease_grace": lease_grace,
+        "keep_ended": keep_ended,
         "chromium": chromium,
         "headless_shell": headless_shell,
         "handler_cancellation": "yes" if handler_cancellation else None,
@@ -74,22 +76,21 @@ def serve(
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
     try:
-        config, new_key = keys.ready(from_environment(given, os.environ))
-        asyncio.run(_serve(config, new_key))
+        asyncio.run(_serve(keys.ready(from_environment(given, os.environ))))
     except (UsageError, BrowserNotFound) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-async def _serve(config: ServerConfig, new_key: str | None) -> None:
+async def _serve(config: ServerConfig) -> None:
     """Run until the first signal, then release everything."""
     if config.data_dir is None:
         raise UsageError("serve needs a data folder; give --data-dir")
     engine = LocalEngine(
         config.data_dir, chromium=config.chromium, headless_shell=config.headless_shell
     )
-    server = Server(config, engine, MemoryStore())
+    server = Server(config, engine, SqliteStore(config.data_dir / FILE_NAME))
     stopping = _on_first_signal()
     starting = asyncio.create_task(server.start(), name="start")
     asked = asyncio.create_task(stopping.wait(), name="signal")
@@ -98,11 +99,11 @@ async def _serve(config: ServerConfig, new_key: str | None) -> None:
         await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             await starting
-            keys.keep(config, new_key)
+            new_key = await server.first_key()
+            keys.keep(config)
             _announce(server.url, new_key)
-            if new_key is None and config.key_hashes:
-                path = config.data_dir / keys.FILE_NAME
-                log.info("the key made at the first start is in force; its hash is in %s", path)
+            if new_key is None and config.api_key is None and not config.no_auth:
+                log.info("keys made earlier are in force; see `browsercloud keys list`")
             await asked
     finally:
         asked.cancel()

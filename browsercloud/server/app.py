@@ -16,6 +16,9 @@ from browsercloud.engines.base import Engine
 from browsercloud.errors import UsageError
 from browsercloud.server import middleware
 from browsercloud.server.config import ServerConfig
+from browsercloud.server.keyring import Keyring
+from browsercloud.server.keys import older_key
+from browsercloud.server.limits import ProjectLimits
 from browsercloud.server.parts import PARTS, Parts
 from browsercloud.server.routes import add_routes
 from browsercloud.server.sessions import Sessions
@@ -34,7 +37,15 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
         client_max_size=MAX_BODY,
     )
     app.on_response_prepare.append(middleware.stamp)
-    here = Parts(Sessions(engine, store, lease_grace=config.lease_grace), store, Trust(config))
+    keyring = Keyring(store, config.api_key)
+    sessions = Sessions(
+        engine,
+        store,
+        lease_grace=config.lease_grace,
+        keep_ended=config.keep_ended,
+        admit=ProjectLimits(keyring.limits).admit,
+    )
+    here = Parts(sessions, store, Trust(config, keyring), keyring)
     app[PARTS] = here
 
     async def life(_: web.Application) -> AsyncIterator[None]:
@@ -45,6 +56,8 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
             await engine.open()
             closers.append(store.close)
             await store.open()
+            closers.append(keyring.close)
+            await keyring.open()
             closers.append(here.sessions.close_down)
             await here.sessions.open()
             yield
@@ -100,6 +113,15 @@ class Server:
                 bound.close()
             raise
         self.url = _url(bound)
+
+    async def first_key(self) -> str | None:
+        """A key for a server that has none, to be shown once; `None` if it has any. It must run.
+
+        Raises `UsageError` when what an earlier version kept cannot be read.
+        """
+        if self._config.no_auth:
+            return None
+        return await self._app[PARTS].keyring.make_first(older_key(self._config))
 
     async def stop(self) -> None:
         """Refuse what is new, release every session, hang up, close. Safe to call twice.

@@ -16,6 +16,7 @@ from browsercloud.errors import UsageError
 
 DEFAULT_PROJECT = "default"
 SECRET_BYTES = 32
+DAY = 24 * 3600.0
 
 _KEY = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[A-Za-z0-9._:%\[\]-]{1,255}")
@@ -34,13 +35,10 @@ class ServerConfig:
     """0 lets the system choose."""
 
     data_dir: Path | None = None
-    """Where key and secret are kept; `None` keeps nothing, as when embedded."""
+    """Where records and secrets are kept; `None` keeps nothing, as when embedded."""
 
     api_key: str | None = field(default=None, repr=False)
-    """The key of the project `default`."""
-
-    key_hashes: Mapping[str, str] = field(factory=dict, repr=False)
-    """SHA-256 of a key, in hex, to project: for keys of which only the hash is known."""
+    """A key of the project `default`, besides those in the store."""
 
     token_secret: bytes = field(factory=lambda: secrets.token_bytes(SECRET_BYTES), repr=False)
     """Signs session tokens. New for each object, unless it is loaded from `data_dir`."""
@@ -49,6 +47,9 @@ class ServerConfig:
     allowed_hosts: tuple[str, ...] = ()
     lease_grace: float = 10.0
     """Seconds that a client may be away before its sessions are released."""
+
+    keep_ended: float = 7 * DAY
+    """Seconds for which the records of ended sessions are kept."""
 
     chromium: Path | None = None
     headless_shell: Path | None = None
@@ -108,6 +109,16 @@ def _seconds(text: str) -> float:
     if not 0 < value <= 3600:
         raise ValueError("give a number of seconds, more than 0 and at most 3600")
     return value
+
+
+def _days(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 3650:
+        raise ValueError("give a number of days, more than 0 and at most 3650")
+    return value * DAY
 
 
 def _flag(text: str) -> bool:
@@ -173,9 +184,9 @@ SETTINGS: tuple[Setting, ...] = (
         name="api_key",
         option="--api-key",
         variable="BROWSERCLOUD_API_KEY",
-        default="one is made at the first start",
-        help="The key that clients must send. Prefer the environment variable: everyone on the "
-        "machine can read a command line.",
+        default="one is made at the first start, if there is none",
+        help="A key of the project default, besides those of `browsercloud keys`. Prefer the "
+        "environment variable: everyone on the machine can read a command line.",
         parse=_key,
     ),
     Setting(
@@ -201,6 +212,14 @@ SETTINGS: tuple[Setting, ...] = (
         default="10",
         help="Seconds that a client may be away before its sessions are released.",
         parse=_seconds,
+    ),
+    Setting(
+        name="keep_ended",
+        option="--keep-ended",
+        variable="BROWSERCLOUD_KEEP_ENDED",
+        default="7",
+        help="Days for which the records of ended sessions are kept.",
+        parse=_days,
     ),
     Setting(
         name="chromium",

@@ -16,7 +16,16 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from browsercloud._aio import settle
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.errors import ConnectionFailed
-from browsercloud.server.parts import active, endpoint_of, parts, query, require_upgrade, session_id
+from browsercloud.server.parts import (
+    REVOKED,
+    active,
+    endpoint_of,
+    parts,
+    query,
+    require_upgrade,
+    revoked,
+    session_id,
+)
 from browsercloud.server.sessions import ActiveSession
 from browsercloud.server.urls import Urls
 from browsercloud.wire import invalid, read_session_id
@@ -83,7 +92,7 @@ async def _serve(request: web.Request, wanted: str) -> web.StreamResponse:
     code, reason = WSCloseCode.INTERNAL_ERROR, "the gateway failed"
     try:
         await client.prepare(request)
-        code, reason = await _pump(client, upstream, found)
+        code, reason = await _pump(client, upstream, found, revoked(request))
     except (aiohttp.ClientError, OSError) as error:
         log.debug("session %s: a socket broke: %r", wanted, error)
     finally:
@@ -117,15 +126,16 @@ async def _pump(
     client: web.WebSocketResponse,
     upstream: aiohttp.ClientWebSocketResponse[bool],
     session: ActiveSession,
+    key_gone: asyncio.Future[None],
 ) -> tuple[WSCloseCode, str]:
-    """Carry messages both ways until one side leaves or the session ends. Says how to part."""
+    """Carry messages both ways until a side leaves, or session or key end. Says how to part."""
     inward = asyncio.create_task(_carry(client, upstream), name=f"cdp in {session.id}")
     outward = asyncio.create_task(_carry(upstream, client), name=f"cdp out {session.id}")
     pings = asyncio.create_task(_ping(client), name=f"cdp ping {session.id}")
-    ends: set[asyncio.Future[Any]] = {inward, outward, session.ended}
+    ends: set[asyncio.Future[Any]] = {inward, outward, session.ended, key_gone}
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if not client.closed and not session.ended.done():
+        if not (client.closed or session.ended.done() or key_gone.done()):
             # The browser hung up: within moments the session knows why.
             waiting = {future for future in ends if not future.done()}
             await asyncio.wait(waiting, timeout=END_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
@@ -136,6 +146,8 @@ async def _pump(
         await asyncio.wait({inward, outward, pings})
     if session.ended.done():
         return WSCloseCode.GOING_AWAY, f"session ended: {session.ended.result()}"
+    if key_gone.done():
+        return WSCloseCode.POLICY_VIOLATION, REVOKED.decode()
     if not client.closed:
         return WSCloseCode.INTERNAL_ERROR, "the browser closed the connection"
     return WSCloseCode.OK, ""

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
-from aiohttp import ClientSession, web
+from aiohttp import ClientError, ClientSession, WSCloseCode, web
 from attrs import define, field
 
+from browsercloud._aio import join, stop_task
 from browsercloud.errors import ServiceError, SessionEnded
 from browsercloud.models import Session, SessionStatus
+from browsercloud.server.keyring import Keyring
 from browsercloud.server.sessions import ActiveSession, Sessions, not_found
 from browsercloud.server.trust import Caller, Trust, is_upgrade
 from browsercloud.stores.base import Store
 from browsercloud.wire import invalid, read_session_id
 
+log = logging.getLogger(__name__)
+
 STARTING_PATIENCE = 60.0
 """How long a socket waits for its session to become live, in seconds."""
+
+REVOKED = b"the API key was revoked"
+"""What a socket is told that ends with its key, beside code 1008."""
 
 _UTF8 = ("utf-8", "utf8")
 
@@ -31,6 +40,7 @@ class Parts:
     sessions: Sessions
     store: Store
     trust: Trust
+    keyring: Keyring
     http: ClientSession = field(init=False, repr=False)
     """For the browsers' endpoints; there while the application runs."""
 
@@ -53,6 +63,36 @@ def project(request: web.Request) -> str:
     if found is None:
         raise RuntimeError("this route lets tokens in, which belong to no project")
     return found
+
+
+def revoked(request: web.Request) -> asyncio.Future[None]:
+    """Done when the key is revoked that the caller came with, directly or by a token."""
+    return request[CALLER].revoked or asyncio.get_running_loop().create_future()
+
+
+@asynccontextmanager
+async def open_until_revoked(
+    request: web.Request, held: web.WebSocketResponse
+) -> AsyncIterator[None]:
+    """Close *held*, which stays open in the block, when the caller's key is revoked."""
+    gone = revoked(request)
+
+    async def close() -> None:
+        await asyncio.wait({gone})
+        try:
+            await held.close(code=WSCloseCode.POLICY_VIOLATION, message=REVOKED)
+        except (ClientError, OSError) as error:
+            log.debug("a socket broke while it was closed: %r", error)
+
+    closing = asyncio.create_task(close(), name="until revoked")
+    try:
+        yield
+    finally:
+        try:
+            if gone.done():
+                await join(closing)  # the goodbye is on its way
+        finally:
+            await stop_task(closing)
 
 
 def session_id(request: web.Request) -> str:

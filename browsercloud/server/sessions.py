@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import NoReturn
 
@@ -37,7 +37,7 @@ from browsercloud.models import (
     SessionOptions,
     SessionStatus,
 )
-from browsercloud.server.reaper import Leases, Reaper
+from browsercloud.server.reaper import RECONCILE_EVERY, Leases, Reaper
 from browsercloud.server.records import at_this_moment, browser_gone, first_record, lost, now
 from browsercloud.stores.base import Query, SessionRow, Store
 from browsercloud.wire import invalid
@@ -49,6 +49,9 @@ CREATE_WAIT = 50.0
 
 STOP_GRACE = 3.0
 """How long a browser may take to leave by itself, in seconds."""
+
+KEEP_ENDED = 7 * 24 * 3600.0
+"""How long the records of ended sessions are kept, in seconds."""
 
 _FAILED = (ReleaseReason.STARTUP_FAILED, ReleaseReason.BROWSER_CRASHED)
 
@@ -93,18 +96,23 @@ class Sessions:
         store: Store,
         *,
         lease_grace: float = 10.0,
+        keep_ended: float = KEEP_ENDED,
+        regularly: float = RECONCILE_EVERY,
+        admit: Callable[[str, int], None] = lambda project, active: None,
         create_wait: float = CREATE_WAIT,
         stop_grace: float = STOP_GRACE,
     ) -> None:
         self._engine = engine
         self._store = store
+        self._keep_ended = keep_ended
+        self._admit = admit
         self._create_wait = create_wait
         self._stop_grace = stop_grace
         self._active: dict[str, ActiveSession] = {}
         self._closing: dict[str, asyncio.Task[SessionFailure | None]] = {}
         self._shutting_down = False
         self.leases = Leases(self._lease_lost, grace=lease_grace)
-        self._reaper = Reaper(self._expired, self.reconcile)
+        self._reaper = Reaper(self._expired, self._look_after, every=regularly)
 
     async def open(self) -> None:
         """Bring store and engine into agreement, and watch from now on."""
@@ -126,8 +134,9 @@ class Sessions:
 
         Returns its record and whether this call made it. Without *wait* it returns at once, with a
         session that is still starting. Raises `Conflict` (the id is in use with other options, has
-        ended, or was released before), `LaunchFailed`, `BrowserNotFound`, `NoCapacity` (not live
-        within 50 s; asking again with the same id goes on waiting), or `ServiceError` 503.
+        ended, or was released before), `LaunchFailed`, `BrowserNotFound`, `NoCapacity` (the project
+        has reached a limit; or not live within 50 s: asking again with the same id goes on
+        waiting), or `ServiceError` 503.
 
         The browser starts in a task of its own: cancelling this call leaves the session as it is,
         to be released by its id.
@@ -245,6 +254,11 @@ class Sessions:
             if now_stored is not None and not now_stored.session.status.ended:
                 await self._store.put(lost(now_stored))
 
+    async def _look_after(self) -> None:
+        """What the reaper does regularly."""
+        await self.reconcile()
+        await self._store.prune(now() - timedelta(seconds=self._keep_ended))
+
     # ------------------------------------------------------------------ starting
 
     def _join_or_begin(self, project: str, request: CreateRequest) -> tuple[ActiveSession, bool]:
@@ -253,6 +267,8 @@ class Sessions:
         if active is None and request.session_id in self._closing:
             raise Conflict(f"session {request.session_id} is ending; choose a new sessionId")
         if active is None:
+            mine = sum(other.project == project for other in self._active.values())
+            self._admit(project, mine)
             active = ActiveSession(project, request)
             self._active[active.id] = active
             active.starting = asyncio.create_task(self._start(active), name=f"start {active.id}")

@@ -1,13 +1,14 @@
 """The trust boundary: who may come in, and what a key or a token opens.
 
 A **key** belongs to a project and opens everything of it. A **token** opens one session (its CDP
-socket, its record, its pages) and nothing else; it is the HMAC of the session's id, so nothing is
-stored, and it dies with the session. **Host and Origin** keep web pages out: a browser always sends
-an Origin with an upgrade, programs send none.
+socket, its record, its pages) and nothing else. It is the HMAC of the session's id and of the id of
+the key that it was handed out to: nothing is stored, and it dies with either. **Host and Origin**
+keep web pages out: a browser always sends an Origin with an upgrade, programs send none.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import enum
@@ -19,11 +20,11 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from attrs import frozen
+from attrs import field, frozen
 
 from browsercloud.errors import NotAuthorized, ServiceError, UsageError
 from browsercloud.server.config import DEFAULT_PROJECT, ServerConfig
-from browsercloud.server.keys import hash_key
+from browsercloud.server.keyring import Keyring, KnownKey
 
 
 class Opens(enum.Enum):
@@ -42,35 +43,33 @@ class Caller:
     """Who asks: a project, or the holder of one session's token (`project` is `None`)."""
 
     project: str | None
+    key_id: str | None = None
+    """The key it came with, or that its token was handed out to, if that one is in the store."""
+
+    revoked: asyncio.Future[None] | None = field(default=None, eq=False, repr=False)
+    """Done when that key is revoked."""
 
 
 class Trust:
-    """Decides who is let in. Holds hashes of keys, never a key."""
+    """Decides who is let in."""
 
-    def __init__(self, config: ServerConfig) -> None:
-        self._hashes = dict(config.key_hashes)
-        if config.api_key is not None:
-            self._hashes[hash_key(config.api_key)] = DEFAULT_PROJECT
-        if not self._hashes and not config.no_auth:
+    def __init__(self, config: ServerConfig, keyring: Keyring) -> None:
+        # With a data folder there are keys in the store, or the first one will be made.
+        if config.api_key is None and config.data_dir is None and not config.no_auth:
             raise UsageError("the server has no key, so nobody could use it; give it one")
+        self._keyring = keyring
         self._secret = config.token_secret
         self._no_auth = config.no_auth
         self._hosts = {"localhost", socket.gethostname().lower(), *config.allowed_hosts}
 
-    def token(self, session_id: str) -> str:
-        """The token that opens this session."""
-        digest = hmac.digest(self._secret, session_id.encode(), hashlib.sha256)
-        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-    def project_of(self, key: str) -> str | None:
-        """The project that *key* belongs to; `None` for an unknown key."""
-        found = None
-        given = hash_key(key)
-        # Every hash is compared, and in constant time: the answer's delay says nothing.
-        for known, project in self._hashes.items():
-            if hmac.compare_digest(given, known):
-                found = project
-        return found
+    def token(self, session_id: str, key_id: str | None = None) -> str:
+        """The token that opens this session, as long as the key with this id is not revoked."""
+        signed = session_id if key_id is None else f"{session_id}.{key_id}"
+        digest = hmac.digest(
+            self._secret, signed.encode("utf-8", "surrogateescape"), hashlib.sha256
+        )
+        text = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        return text if key_id is None else f"{text}.{key_id}"
 
     def admit(self, request: web.Request, opens: Opens, session_id: str | None) -> Caller:
         """Let the caller in, or raise `NotAuthorized`, or 403 for a foreign Origin or Host.
@@ -83,25 +82,30 @@ class Trust:
             return Caller(None)
         token = request.query.get("token") if opens is Opens.SESSION else None
         if token is not None:
-            if session_id is None or not self._token_opens(token, session_id):
-                raise NotAuthorized("this token does not open this session")
-            return Caller(None)
+            return self._holder(token, session_id)
         if self._no_auth:
             return Caller(DEFAULT_PROJECT)
         keys = list(_keys(request))
         for key in keys:
-            project = self.project_of(key)
-            if project is not None:
-                return Caller(project)
+            known = self._keyring.find(key)
+            if known is not None:
+                return Caller(known.project, known.id, known.revoked)
         raise NotAuthorized(
             "unknown API key"
             if keys
             else "no key or token; send the API key as the header x-api-key"
         )
 
-    def _token_opens(self, token: str, session_id: str) -> bool:
-        expected = self.token(session_id).encode()
-        return hmac.compare_digest(token.encode("utf-8", "surrogateescape"), expected)
+    def _holder(self, token: str, session_id: str | None) -> Caller:
+        _, dot, key_id = token.partition(".")
+        expected = self.token(session_id or "", key_id if dot else None).encode()
+        good = hmac.compare_digest(token.encode("utf-8", "surrogateescape"), expected)
+        if session_id is None or not good:
+            raise NotAuthorized("this token does not open this session")
+        known = self._keyring.by_id(key_id) if dot else KnownKey(DEFAULT_PROJECT)
+        if known is None:
+            raise NotAuthorized("the API key that this token was handed out to is revoked")
+        return Caller(None, known.id, known.revoked)
 
     def _check_origin(self, request: web.Request) -> None:
         upgrade = is_upgrade(request)

@@ -8,7 +8,7 @@ import attrs
 from aiohttp import web
 
 from browsercloud.models import Session
-from browsercloud.server.parts import parts
+from browsercloud.server.parts import CALLER, parts
 
 
 class Urls:
@@ -16,7 +16,8 @@ class Urls:
 
     def __init__(self, request: web.Request, session_id: str, *, token: bool = True) -> None:
         self._id = session_id
-        self._token = {"token": parts(request).trust.token(session_id)} if token else {}
+        trust, key_id = parts(request).trust, request[CALLER].key_id
+        self._token = {"token": trust.token(session_id, key_id)} if token else {}
         self._http = f"{request.scheme}://{request.host}"
         self._ws = f"ws{self._http.removeprefix('http')}"
 

@@ -1,8 +1,9 @@
-"""What the server asks of the place where sessions are recorded."""
+"""What the server asks of the place where sessions, keys and limits are recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from attrs import field, frozen
@@ -33,8 +34,41 @@ class Query:
     """Strictly after this session, whether it still lives or has ended."""
 
 
+@frozen(kw_only=True)
+class KeyRow:
+    """What is known of a project's key; never the key itself."""
+
+    id: str
+    hash: str = field(repr=False)
+    """SHA-256, in hex."""
+
+    prefix: str
+    """How the key begins, for people to recognise it; empty when only its hash was known."""
+
+    project: str
+    created_at: datetime
+    used_at: datetime | None = None
+    """The last use, to a minute or so; `None` if there was none."""
+
+    revoked_at: datetime | None = None
+
+
+@frozen(kw_only=True)
+class Limits:
+    """What a project may do at most; `None` sets no limit."""
+
+    max_sessions: int | None = None
+    """Sessions at the same time."""
+
+    rate: int | None = None
+    """New sessions in a minute."""
+
+
 class Store(Protocol):
-    """Records of sessions. Answers never ask a browser, so they cost the same with any number."""
+    """Records of sessions, and the keys and limits of projects.
+
+    Answers never ask a browser, so they cost the same with any number of them.
+    """
 
     async def open(self) -> None:
         """Make ready for use."""
@@ -62,3 +96,33 @@ class Store(Protocol):
 
     async def buried(self, project: str, session_id: str) -> bool:
         """Whether this id has a tombstone in the project."""
+
+    async def prune(self, before: datetime) -> int:
+        """Forget sessions that ended, and tombstones that were left, before then.
+
+        Returns how many sessions were forgotten; one that has not ended never is.
+        """
+
+    async def add_key(self, row: KeyRow) -> None:
+        """Insert the key; one that is there already stays as it is."""
+
+    async def keys(self) -> Sequence[KeyRow]:
+        """Every key, revoked ones too, oldest first."""
+
+    async def revoke_key(self, key_id: str, at: datetime) -> KeyRow | None:
+        """Revoke the key, for good; the first time counts. `None` if there is none with this id."""
+
+    async def note_use(self, used: Mapping[str, datetime]) -> None:
+        """Keep when keys, by id, were used last. That alone leaves `access_version` as it is."""
+
+    async def set_limits(self, project: str, limits: Limits) -> None:
+        """Replace the project's limits."""
+
+    async def limits(self) -> Mapping[str, Limits]:
+        """The limits of every project that was ever given any."""
+
+    async def access_version(self) -> int:
+        """A number that is another one after every change of keys and limits, whoever made it.
+
+        Cheap: a server asks all the time.
+        """

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import attrs
 
 from browsercloud.models import Session
-from browsercloud.stores.base import Query, SessionRow
+from browsercloud.stores.base import KeyRow, Limits, Query, SessionRow
 
 MAX_ENDED = 10_000
 MAX_TOMBSTONES = 10_000
@@ -18,8 +21,11 @@ class MemoryStore:
     def __init__(self, *, max_ended: int = MAX_ENDED) -> None:
         self._rows: dict[str, SessionRow] = {}  # in the order of creation
         self._ended: OrderedDict[str, None] = OrderedDict()
-        self._tombstones: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._tombstones: OrderedDict[tuple[str, str], datetime] = OrderedDict()
         self._max_ended = max_ended
+        self._keys: dict[str, KeyRow] = {}
+        self._limits: dict[str, Limits] = {}
+        self._access_version = 0
 
     async def open(self) -> None:
         """Nothing to do: it is ready when made."""
@@ -60,13 +66,62 @@ class MemoryStore:
 
     async def bury(self, project: str, session_id: str) -> None:
         """Remember the id; the oldest tombstone goes when there are too many."""
-        self._tombstones[project, session_id] = None
+        self._tombstones.setdefault((project, session_id), datetime.now(UTC))
         if len(self._tombstones) > MAX_TOMBSTONES:
             self._tombstones.popitem(last=False)
 
     async def buried(self, project: str, session_id: str) -> bool:
         """Whether it was buried."""
         return (project, session_id) in self._tombstones
+
+    async def prune(self, before: datetime) -> int:
+        """Forget what is older."""
+        old = [name for name in self._ended if _ended_at(self._rows[name].session) < before]
+        for name in old:
+            del self._ended[name], self._rows[name]
+        for grave in [grave for grave, left in self._tombstones.items() if left < before]:
+            del self._tombstones[grave]
+        return len(old)
+
+    async def add_key(self, row: KeyRow) -> None:
+        """Insert the key."""
+        if row.hash not in {known.hash for known in self._keys.values()}:
+            self._keys[row.id] = row
+            self._access_version += 1
+
+    async def keys(self) -> Sequence[KeyRow]:
+        """Every key, oldest first."""
+        return sorted(self._keys.values(), key=lambda row: (row.created_at, row.id))
+
+    async def revoke_key(self, key_id: str, at: datetime) -> KeyRow | None:
+        """Revoke the key."""
+        row = self._keys.get(key_id)
+        if row is not None and row.revoked_at is None:
+            row = self._keys[key_id] = attrs.evolve(row, revoked_at=at)
+            self._access_version += 1
+        return row
+
+    async def note_use(self, used: Mapping[str, datetime]) -> None:
+        """Keep the last uses."""
+        for key_id in used.keys() & self._keys.keys():
+            self._keys[key_id] = attrs.evolve(self._keys[key_id], used_at=used[key_id])
+
+    async def set_limits(self, project: str, limits: Limits) -> None:
+        """Replace the project's limits."""
+        self._limits[project] = limits
+        self._access_version += 1
+
+    async def limits(self) -> Mapping[str, Limits]:
+        """Every project's limits."""
+        return dict(self._limits)
+
+    async def access_version(self) -> int:
+        """The number of changes so far."""
+        return self._access_version
+
+
+def _ended_at(session: Session) -> datetime:
+    return session.ended_at or session.created_at
 
 
 def _matches(row: SessionRow, query: Query) -> bool:

@@ -21,8 +21,11 @@ import pytest
 
 from browsercloud.cli.serve import serve
 from browsercloud.server.config import SETTINGS
+from browsercloud.stores.sqlite import FILE_NAME
+from tests.serving import KEY, serving
 
 PATIENCE = 20
+SHELL = {"browser": "headless-shell"}
 
 
 @contextmanager
@@ -87,7 +90,9 @@ def test_a_key_is_made_once_and_only_its_hash_is_kept(root: Path) -> None:
         assert (code, out) == (0, "")
         assert key not in err
     kept = root / "data" / "secrets.json"
-    assert key not in kept.read_text()
+    for file in kept.parent.iterdir():
+        assert file.is_dir() or key.encode() not in file.read_bytes()
+    assert "keyHash" not in kept.read_text()
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     with running(root, "--port", "0") as process:
         assert ask(f"{address(process)}/v1/sessions", key)[0] == 200
@@ -168,6 +173,8 @@ def test_ipv6_is_shown_in_brackets(root: Path) -> None:
         (["--host", "0.0.0.0", "--no-auth"], {}, ["--no-auth", "127.0.0.1"]),
         (["--lease-grace", "0"], {}, ["--lease-grace", "more than 0"]),
         (["--lease-grace", "nan"], {}, ["--lease-grace", "more than 0"]),
+        (["--keep-ended", "0"], {}, ["--keep-ended", "days, more than 0"]),
+        (["--keep-ended", "week"], {}, ["--keep-ended", "days, more than 0"]),
         (["--chromium", "/nowhere/chromium"], {}, ["--chromium", "no file /nowhere/chromium"]),
         (["--api-key", " "], {}, ["--api-key", "printable"]),
         (["--allowed-hosts", "a/b"], {}, ["--allowed-hosts", "commas"]),
@@ -206,6 +213,39 @@ def test_spoilt_secrets_are_not_overwritten(root: Path) -> None:
     assert code == 1
     assert str(kept) in err.replace("\n", "")
     assert kept.read_text() == "{"
+
+
+def test_records_of_a_killed_server_are_ended(root: Path) -> None:
+    """The next one finds them, says what became of them, and lists both its and its own."""
+    with serving(root) as first:
+        made = [ask(f"{first.url}/v1/sessions", KEY, "POST", **SHELL)[1] for _ in range(2)]
+        ask(f"{first.url}/v1/sessions/{made[0]['id']}", KEY, "DELETE")
+        first.kill()
+    with serving(root) as second:
+        ended_before, lost = (second.get(f"/v1/sessions/{record['id']}") for record in made)
+        assert (ended_before["status"], ended_before["releaseReason"]) == (
+            "released",
+            "user_requested",
+        )
+        assert (lost["status"], lost["releaseReason"]) == ("failed", "shutdown")
+        assert lost["error"]["code"] == "server_lost"
+        assert lost["endedAt"] >= lost["startedAt"]
+        status, answer = ask(f"{second.url}/v1/sessions", KEY, "POST", sessionId=lost["id"])
+        assert (status, answer["error"]["code"]) == (409, "conflict")
+        assert second.get("/v1/sessions")["totalCount"] == 2
+
+
+def test_a_spoilt_store_is_not_replaced(root: Path) -> None:
+    """One clear line, and nothing listens."""
+    kept = root / "data" / FILE_NAME
+    kept.parent.mkdir(mode=0o700)
+    kept.write_text("no database")
+    with running(root, "--port", "0") as process:
+        code, out, err = ended(process)
+    assert (code, out) == (1, "")
+    assert f"{kept} is not a database; move it away" in err.replace("\n", "")
+    assert "Traceback" not in err
+    assert kept.read_text() == "no database"
 
 
 def test_every_setting_is_an_option() -> None:

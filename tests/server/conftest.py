@@ -16,20 +16,25 @@ from browsercloud.engines.base import Engine
 from browsercloud.engines.local import LocalEngine
 from browsercloud.server.app import Server
 from browsercloud.server.config import ServerConfig
-from browsercloud.server.keys import hash_key
+from browsercloud.server.keys import hash_key, key_row, make_key
+from browsercloud.server.parts import PARTS, Parts
+from browsercloud.server.records import now
+from browsercloud.stores.base import Store
 from browsercloud.stores.memory import MemoryStore
 from browsercloud.testing import IdleEngine
 
 KEY, OTHER_KEY = "the-key-of-these-tests", "the-key-of-somebody-else"
-OTHER = {hash_key(OTHER_KEY): "other"}
 BODY = dict[str, Any]
 
 
 class Cloud:
     """A running server, and an HTTP client that has its key."""
 
-    def __init__(self, server: Server, engine: Any, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, server: Server, engine: Any, http: aiohttp.ClientSession, store: Store
+    ) -> None:
         self.server = server
+        self.store = store
         self.engine = engine
         self.http = http
         self.url = server.url
@@ -50,6 +55,23 @@ class Cloud:
         status, record = await self.call("POST", "/v1/sessions", json=options)
         assert status == 201, record
         return record
+
+    async def new_key(self, project: str = "default") -> tuple[str, str]:
+        """A key of the project and its id; the server knows it."""
+        key, row = make_key(project)
+        await self.store.add_key(row)
+        await self.parts.keyring.refresh()
+        return key, row.id
+
+    async def revoke(self, key_id: str) -> None:
+        """Revoke a key; the server knows it."""
+        await self.store.revoke_key(key_id, now())
+        await self.parts.keyring.refresh()
+
+    @property
+    def parts(self) -> Parts:
+        """The server's collaborators."""
+        return self.server._app[PARTS]
 
     def token(self, record: BODY) -> str:
         """The session's token."""
@@ -73,12 +95,13 @@ async def start_cloud() -> AsyncIterator[StartCloud]:
         async def start(engine: Engine | None = None, **config: Any) -> Cloud:
             engine = engine or IdleEngine()
             settings = {"port": 0, "api_key": KEY, **config}
-            settings.setdefault("key_hashes", {} if "no_auth" in config else OTHER)
-            server = Server(ServerConfig(**settings), engine, MemoryStore())
+            store = MemoryStore()
+            await store.add_key(key_row(hash_key(OTHER_KEY), "other"))
+            server = Server(ServerConfig(**settings), engine, store)
             stack.push_async_callback(server.stop)
             await server.start()
             http = await stack.enter_async_context(aiohttp.ClientSession())
-            return Cloud(server, engine, http)
+            return Cloud(server, engine, http, store)
 
         yield start
 

@@ -10,8 +10,8 @@ import pytest
 from browsercloud.errors import UsageError
 from browsercloud.server.config import SETTINGS, ServerConfig, from_environment
 
-MADE = {"key_hashes", "token_secret"}
-"""Fields that are no settings: they are made, or read from the data folder."""
+MADE = {"token_secret"}
+"""Fields that are no settings: made, or read from the data folder."""
 
 
 def test_the_table_has_every_setting_once() -> None:
@@ -29,11 +29,18 @@ def test_the_defaults_in_words_are_the_real_ones() -> None:
     config = from_environment({}, {})
     told = {row.name: row.parse(row.default) for row in SETTINGS if row.default in WORDS}
     assert told == {name: getattr(config, name) for name in told}
-    assert set(told) == {"host", "port", "no_auth", "lease_grace", "handler_cancellation"}
+    assert set(told) == {
+        "host",
+        "port",
+        "no_auth",
+        "lease_grace",
+        "keep_ended",
+        "handler_cancellation",
+    }
     assert config.data_dir is not None
 
 
-WORDS = ("127.0.0.1", "8700", "no", "10")
+WORDS = ("127.0.0.1", "8700", "no", "10", "7")
 
 
 def test_the_command_line_outranks_the_environment(tmp_path: Path) -> None:

@@ -203,11 +203,11 @@ async def test_both_sockets_send_at_once(echo: Cloud, monkeypatch: pytest.Monkey
     seen: list[Any] = []
     pump = gateway._pump
 
-    async def spy(client: Any, upstream: Any, session: Any) -> Any:
+    async def spy(client: Any, upstream: Any, *more: Any) -> Any:
         for ws in (client, upstream):
             found = ws.get_extra_info("socket")
             seen.append(found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-        return await pump(client, upstream, session)
+        return await pump(client, upstream, *more)
 
     monkeypatch.setattr(gateway, "_pump", spy)
     ws = await connect(echo, (await echo.create())["websocketUrl"])

@@ -392,6 +392,20 @@ async def test_without_waiting_a_used_id_is_refused_too() -> None:
                 await sessions.create(MINE, request(used), wait=False)
 
 
+async def test_ended_sessions_are_pruned_in_time() -> None:
+    """By the regular task, after `keep_ended`; what lives stays."""
+    sessions = Sessions(IdleEngine(), MemoryStore(), keep_ended=0.05, regularly=0.01)
+    await sessions.open()
+    old, _ = await sessions.create(MINE, request())
+    await sessions.release(MINE, old.id)
+    young, _ = await sessions.create(MINE, request())
+    async with asyncio.timeout(5):
+        while (await sessions.list(Query(project=MINE)))[1] > 1:
+            await asyncio.sleep(0.005)
+    assert (await sessions.get(MINE, young.id)).status == "live"
+    await sessions.close_down()
+
+
 async def test_shutdown() -> None:
     """It ends every session, started or starting, and refuses new ones."""
     engine = SlowEngine(0.05)

@@ -15,6 +15,8 @@ import pytest
 from browsercloud.errors import UsageError
 from browsercloud.server.app import make_app
 from browsercloud.server.config import ServerConfig
+from browsercloud.server.keyring import Keyring
+from browsercloud.server.keys import hash_key
 from browsercloud.server.trust import Trust
 from browsercloud.stores.memory import MemoryStore
 from browsercloud.testing import IdleEngine
@@ -232,21 +234,27 @@ def test_a_server_without_a_key_is_refused() -> None:
         make_app(ServerConfig(), IdleEngine(), MemoryStore())
 
 
+def trust(config: ServerConfig) -> Trust:
+    """Trust on an empty store."""
+    return Trust(config, Keyring(MemoryStore(), config.api_key))
+
+
 def test_a_token_depends_on_secret_and_session() -> None:
     """The same again after a restart with the same secret; another for each session and secret."""
     config = ServerConfig(api_key=KEY, token_secret=SECRET)
-    first, second = Trust(config), Trust(config)
-    other = Trust(ServerConfig(api_key=KEY))
+    first, second, other = trust(config), trust(config), trust(ServerConfig(api_key=KEY))
     assert first.token("a") == second.token("a")
-    assert len({first.token("a"), first.token("b"), other.token("a")}) == 3
+    tokens = {first.token("a"), first.token("b"), other.token("a"), first.token("a", "k")}
+    assert len({*tokens, first.token("a.k"), first.token("a", "l")}) == 6
     assert first.token("a").replace("-", "").replace("_", "").isalnum()
 
 
 def test_secrets_are_in_no_repr() -> None:
     """Neither the key, nor its hash, nor the token secret."""
-    config = ServerConfig(api_key=KEY, key_hashes={"abcdef": "default"}, token_secret=SECRET)
-    shown = repr(config) + repr(Trust(config))
-    assert not any(secret in shown for secret in (KEY, "abcdef", "sss"))
+    config = ServerConfig(api_key=KEY, token_secret=SECRET)
+    keyring = Keyring(MemoryStore(), KEY)
+    shown = repr([config, Trust(config, keyring), keyring, keyring.find(KEY)])
+    assert not any(secret in shown for secret in (KEY, hash_key(KEY)[:8], "sss"))
 
 
 async def test_secrets_are_in_no_log(

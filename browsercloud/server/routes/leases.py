@@ -6,7 +6,7 @@ import socket
 
 from aiohttp import web
 
-from browsercloud.server.parts import parts, project, query, require_upgrade
+from browsercloud.server.parts import open_until_revoked, parts, project, query, require_upgrade
 from browsercloud.wire import invalid, read_session_id
 
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 15, 5, 3
@@ -33,8 +33,9 @@ async def hold(request: web.Request) -> web.StreamResponse:
     try:
         await held.prepare(request)
         keep_alive(request)
-        async for _ in held:
-            pass
+        async with open_until_revoked(request, held):
+            async for _ in held:
+                pass
     finally:
         here.sockets.discard(held)
         leases.disconnected(owner, lease_id)
