@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
@@ -125,6 +126,22 @@ async def close_all(closers: Iterable[Callable[[], Awaitable[object]]]) -> None:
         raise failures[0]
     if failures:
         raise ExceptionGroup("several parts failed to close", failures)
+
+
+def keep_alive(found: Any, *, idle: int, interval: int, count: int) -> None:
+    """Let the kernel find out when the other end of a connection is gone without a word.
+
+    *found* is the transport's socket, or `None`; after *idle* seconds of silence it is asked every
+    *interval* seconds, *count* times. Nothing of this reaches the program at the other end.
+    """
+    if found is None:
+        return
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # macOS calls the first one otherwise.
+    name = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE")  # noqa: B009
+    found.setsockopt(socket.IPPROTO_TCP, name, idle)
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, count)
 
 
 def deadline(seconds: float, what: str) -> _Deadline:

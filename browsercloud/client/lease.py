@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket as sockets
 import uuid
 from weakref import WeakSet
 
 import aiohttp
 
-from browsercloud._aio import stop_task
+from browsercloud._aio import keep_alive, stop_task
 from browsercloud.client.transport import Transport
 from browsercloud.errors import BrowserCloudError, ServiceError
 
@@ -83,15 +82,12 @@ class Lease:
 def _watch(socket: aiohttp.ClientWebSocketResponse[bool]) -> None:
     """Let the kernel notice a server that is gone, and no forked child hold the connection open."""
     _open.add(socket)
-    found = socket.get_extra_info("socket")
-    if found is None:
-        return
-    found.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)
-    # macOS calls the first one otherwise.
-    idle = getattr(sockets, "TCP_KEEPIDLE", None) or getattr(sockets, "TCP_KEEPALIVE")  # noqa: B009
-    found.setsockopt(sockets.IPPROTO_TCP, idle, KEEPALIVE_IDLE)
-    found.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
-    found.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_KEEPCNT, KEEPALIVE_COUNT)
+    keep_alive(
+        socket.get_extra_info("socket"),
+        idle=KEEPALIVE_IDLE,
+        interval=KEEPALIVE_INTERVAL,
+        count=KEEPALIVE_COUNT,
+    )
 
 
 def _let_go_in_child() -> None:

@@ -16,6 +16,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from browsercloud._aio import settle
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.errors import ConnectionFailed
+from browsercloud.server.active import ActiveSession
 from browsercloud.server.parts import (
     REVOKED,
     active,
@@ -26,7 +27,6 @@ from browsercloud.server.parts import (
     revoked,
     session_id,
 )
-from browsercloud.server.sessions import ActiveSession
 from browsercloud.server.urls import Urls
 from browsercloud.wire import invalid, read_session_id
 

@@ -16,8 +16,9 @@ from attrs import define, field
 from browsercloud._aio import join, stop_task
 from browsercloud.errors import ServiceError, SessionEnded
 from browsercloud.models import Session, SessionStatus
+from browsercloud.server.active import ActiveSession, not_found
 from browsercloud.server.keyring import Keyring
-from browsercloud.server.sessions import ActiveSession, Sessions, not_found
+from browsercloud.server.sessions import Sessions
 from browsercloud.server.trust import Caller, Trust, is_upgrade
 from browsercloud.stores.base import Store
 from browsercloud.wire import invalid, read_session_id

@@ -10,21 +10,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import NoReturn
 
 import attrs
 
 from browsercloud._aio import close_all, join, stop_task
 from browsercloud.engines.base import BrowserHandle, Engine
 from browsercloud.errors import (
-    BrowserCloudError,
-    BrowserNotFound,
     Conflict,
-    LaunchFailed,
     NoCapacity,
-    ServiceError,
     SessionEnded,
-    SessionNotFound,
 )
 from browsercloud.models import (
     BrowserExit,
@@ -37,9 +31,17 @@ from browsercloud.models import (
     SessionOptions,
     SessionStatus,
 )
+from browsercloud.server.active import (
+    ActiveSession,
+    code_of,
+    launch_problem,
+    not_found,
+    raise_not_started,
+    shutting_down,
+)
 from browsercloud.server.reaper import RECONCILE_EVERY, Leases, Reaper
-from browsercloud.server.records import at_this_moment, browser_gone, first_record, lost, now
-from browsercloud.stores.base import Query, SessionRow, Store
+from browsercloud.server.records import at_this_moment, browser_gone, lost, now
+from browsercloud.stores.base import Query, Store
 from browsercloud.wire import invalid
 
 log = logging.getLogger(__name__)
@@ -54,37 +56,6 @@ KEEP_ENDED = 7 * 24 * 3600.0
 """How long the records of ended sessions are kept, in seconds."""
 
 _FAILED = (ReleaseReason.STARTUP_FAILED, ReleaseReason.BROWSER_CRASHED)
-
-
-class ActiveSession:
-    """A session that has not ended: its record, and what runs for it."""
-
-    def __init__(self, project: str, request: CreateRequest) -> None:
-        self.project = project
-        self.request = request
-        self.session = first_record(request)
-        self.handle: BrowserHandle | None = None
-        self.ended: asyncio.Future[ReleaseReason] = asyncio.get_running_loop().create_future()
-        """Done when its close begins. Whoever holds something open for the session lets go then."""
-
-        self.starting: asyncio.Task[None] | None = None
-        self.problem: BrowserCloudError | None = None
-        """Why it could not be started, once that is known."""
-
-        self.admitted = asyncio.Event()
-        """Set when its id is known to be free and its row is written."""
-
-        self.recorded = False
-        """Whether the row in the store is ours to write."""
-
-    @property
-    def id(self) -> str:
-        """The session's id."""
-        return self.session.id
-
-    def row(self) -> SessionRow:
-        """What the store keeps of it."""
-        return SessionRow(project=self.project, session=self.session, request=self.request)
 
 
 class Sessions:
@@ -293,8 +264,8 @@ class Sessions:
             self._active.pop(active.id, None)
             active.ended.set_result(ReleaseReason.STARTUP_FAILED)
         except Exception as error:
-            active.problem = _launch_problem(error)
-            failure = SessionFailure(code=_code(active.problem), message=str(active.problem))
+            active.problem = launch_problem(error)
+            failure = SessionFailure(code=code_of(active.problem), message=str(active.problem))
             self._begin_close(active.id, ReleaseReason.STARTUP_FAILED, failure)
 
     async def _refuse_used_id(self, active: ActiveSession) -> None:
@@ -334,7 +305,7 @@ class Sessions:
         await asyncio.wait({admitted, active.starting}, return_when=asyncio.FIRST_COMPLETED)
         admitted.cancel()
         if not active.admitted.is_set():
-            _raise_not_started(active)
+            raise_not_started(active)
 
     async def _until_live(self, active: ActiveSession) -> None:
         if active.starting is None:
@@ -350,7 +321,7 @@ class Sessions:
         closing = self._closing.get(active.id)
         if closing is not None:
             await join(closing)
-        _raise_not_started(active)
+        raise_not_started(active)
 
     # ------------------------------------------------------------------ ending
 
@@ -461,44 +432,6 @@ class Sessions:
 
     def _known(self, session_id: str) -> bool:
         return session_id in self._active or session_id in self._closing
-
-
-def shutting_down() -> ServiceError:
-    """The answer to whoever asks for something new while the server ends."""
-    return ServiceError(
-        "the server is shutting down", status=503, code="shutting_down", retry_after=5
-    )
-
-
-def not_found(session_id: str) -> SessionNotFound:
-    """The answer for an id that the caller's project does not have."""
-    return SessionNotFound(f"no session {session_id}")
-
-
-def _raise_not_started(active: ActiveSession) -> NoReturn:
-    if active.problem is not None:
-        raise active.problem
-    reason = active.session.release_reason
-    if reason is ReleaseReason.USER_REQUESTED:
-        raise Conflict(f"session {active.id} was released while it was starting")
-    if reason is ReleaseReason.SHUTDOWN:
-        raise shutting_down()
-    raise SessionEnded(
-        f"session {active.id} ended before it was live: {reason}",
-        reason=reason,
-        session=active.session,
-    )
-
-
-def _launch_problem(error: Exception) -> BrowserCloudError:
-    if isinstance(error, ServiceError | BrowserNotFound):
-        return error
-    log.error("a browser could not be started: %s", error, exc_info=error)
-    return LaunchFailed("the browser could not be started; the server's log says more")
-
-
-def _code(error: BrowserCloudError) -> str:
-    return error.code if isinstance(error, ServiceError) else LaunchFailed.default_code
 
 
 async def _nothing() -> None:

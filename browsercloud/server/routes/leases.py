@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import socket
-
 from aiohttp import web
 
+from browsercloud._aio import keep_alive
 from browsercloud.server.parts import open_until_revoked, parts, project, query, require_upgrade
 from browsercloud.wire import invalid, read_session_id
 
@@ -32,7 +31,13 @@ async def hold(request: web.Request) -> web.StreamResponse:
     here.sockets.add(held)
     try:
         await held.prepare(request)
-        keep_alive(request)
+        transport = request.transport
+        keep_alive(
+            transport.get_extra_info("socket") if transport is not None else None,
+            idle=KEEPALIVE_IDLE,
+            interval=KEEPALIVE_INTERVAL,
+            count=KEEPALIVE_COUNT,
+        )
         async with open_until_revoked(request, held):
             async for _ in held:
                 pass
@@ -40,20 +45,6 @@ async def hold(request: web.Request) -> web.StreamResponse:
         here.sockets.discard(held)
         leases.disconnected(owner, lease_id)
     return held
-
-
-def keep_alive(request: web.Request) -> None:
-    """Let the kernel find a dead peer on this connection."""
-    transport = request.transport
-    found = transport.get_extra_info("socket") if transport is not None else None
-    if found is None:
-        return
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    # macOS calls the first one otherwise.
-    idle = getattr(socket, "TCP_KEEPIDLE", None) or getattr(socket, "TCP_KEEPALIVE")  # noqa: B009
-    found.setsockopt(socket.IPPROTO_TCP, idle, KEEPALIVE_IDLE)
-    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
-    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
 
 
 def _lease_id(request: web.Request) -> str:

@@ -99,9 +99,8 @@ async def test_the_kernel_watches_the_connection(
     seen: list[int] = []
     real = leases.keep_alive
 
-    def spy(request: Any) -> None:
-        real(request)
-        found = request.transport.get_extra_info("socket")
+    def spy(found: Any, **times_of_ours: int) -> None:
+        real(found, **times_of_ours)
         seen.append(found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
         times = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
         seen.extend(found.getsockopt(socket.IPPROTO_TCP, option) for option in times)
