@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import warnings
 from collections.abc import Awaitable, Callable
 from os import PathLike
@@ -21,6 +22,8 @@ from browsercloud.models import SessionOptions
 
 if TYPE_CHECKING:
     from browsercloud.local import LocalServer
+
+log = logging.getLogger(__name__)
 
 CLOSE_PATIENCE = 60.0
 """How long closing may take in all, in seconds: every session is given its `release_timeout`."""
@@ -133,7 +136,14 @@ class BrowserCloud:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self.close()
+        try:
+            await self.close()
+        except Exception as failure:
+            if error is None:
+                raise
+            # What went wrong while leaving must not hide why it was left.
+            log.warning("closing the client failed: %s", failure)
+            error.add_note(f"closing the client failed too: {failure}")
 
     def adopt(self, live: LiveSession) -> None:
         """See `live.Owner`."""

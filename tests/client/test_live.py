@@ -407,6 +407,21 @@ async def test_release_that_leaves_something(root: object) -> None:
         assert caught.value.code == "cleanup_failed"
 
 
+async def test_a_failing_close_does_not_hide_the_body() -> None:
+    """What the body of the client raised comes out; what closing could not do is a note of it."""
+    async with LocalServer(engine=StickyEngine()) as server:
+        with pytest.raises(ZeroDivisionError) as caught:
+            async with BrowserCloud(server.url, api_key=server.api_key) as client:
+                session = client.session()
+                client.adopt(session)
+                session._begun = True
+                await client.sessions.start(session._options, session_id=session.id)
+                raise ZeroDivisionError
+        assert ["closing the client failed too" in note for note in caught.value.__notes__] == [
+            True
+        ]
+
+
 async def test_two_clients_at_once(root: object) -> None:
     """Two embedded clouds in one process do not see each other."""
     async with BrowserCloud() as one, BrowserCloud() as two:
