@@ -10,8 +10,8 @@
         NoCapacity          429 no_capacity, rate_limited
         LaunchFailed        502 launch_failed
       SessionEnded          410 session_ended: reason, and the session's record as evidence
-        SessionTimedOut     timeout
-        BrowserCrashed      browser_crashed, browser_closed
+        SessionTimedOut     timeout, inactivity_timeout, creation_timeout
+        BrowserCrashed      browser_crashed, browser_closed, out_of_memory
         LeaseLost           lease_lost
         ReleasedElsewhere   user_requested, shutdown
       ConnectionFailed      the server, or the browser behind it, cannot be reached: endpoint
@@ -123,7 +123,7 @@ class SessionEnded(BrowserCloudError):
 
 
 class SessionTimedOut(SessionEnded):
-    """Its `timeout` was over."""
+    """Its `timeout` or `idle_timeout` was over, or it waited too long for its start."""
 
 
 class BrowserCrashed(SessionEnded):
@@ -170,8 +170,11 @@ SERVICE_ERRORS: dict[str, type[ServiceError]] = {
 
 ENDINGS: dict[str, type[SessionEnded]] = {
     "timeout": SessionTimedOut,
+    "inactivity_timeout": SessionTimedOut,
+    "creation_timeout": SessionTimedOut,
     "browser_crashed": BrowserCrashed,
     "browser_closed": BrowserCrashed,
+    "out_of_memory": BrowserCrashed,
     "lease_lost": LeaseLost,
     "user_requested": ReleasedElsewhere,
     "shutdown": ReleasedElsewhere,

@@ -26,8 +26,6 @@ MIN_SIDE, MAX_SIDE = 100, 8_192
 
 LATER_OPTIONS: Mapping[str, str] = {
     "adapter": "adapter",
-    "inactivityTimeout": "inactivity_timeout",
-    "idleTimeout": "idle_timeout",
     "keepAlive": "keep_alive",
     "deviceConfig": "device",
     "locale": "locale",
@@ -81,10 +79,15 @@ class ReleaseReason(StrEnum):
 
     USER_REQUESTED = "user_requested"
     TIMEOUT = "timeout"
+    INACTIVITY_TIMEOUT = "inactivity_timeout"
     LEASE_LOST = "lease_lost"
+    CREATION_TIMEOUT = "creation_timeout"
+    """It waited too long for its turn, or nobody came for it when its turn had come."""
+
     STARTUP_FAILED = "startup_failed"
     BROWSER_CLOSED = "browser_closed"
     BROWSER_CRASHED = "browser_crashed"
+    OUT_OF_MEMORY = "out_of_memory"
     SHUTDOWN = "shutdown"
 
 
@@ -118,7 +121,8 @@ def _in_range(low: float, high: float, unit: str) -> Any:
 def _timeout(_: object, attribute: Any, value: float) -> None:
     if not value > 0:
         raise FieldError(
-            attribute.name, "must be more than 0: a session has to end; leave it out for 300 s"
+            attribute.name,
+            "must be more than 0: a session has to end; leave it out for the default",
         )
     if value > MAX_TIMEOUT:
         raise FieldError(
@@ -126,6 +130,11 @@ def _timeout(_: object, attribute: Any, value: float) -> None:
             f"must be at most {MAX_TIMEOUT:g} seconds (24 h), not {value:g}: "
             "seconds in Python, milliseconds on the wire",
         )
+
+
+def _idle_timeout(_: object, attribute: Any, value: float | None) -> None:
+    if value is not None:
+        _timeout(_, attribute, value)
 
 
 def _plain_header(_: object, attribute: Any, value: str | None) -> None:
@@ -168,6 +177,12 @@ class SessionOptions:
 
     timeout: Seconds = field(default=DEFAULT_TIMEOUT, validator=_timeout)
     """Whole life in seconds, counted from *live*; more than 0, at most 24 h."""
+
+    idle_timeout: Seconds | None = field(default=None, validator=_idle_timeout)
+    """Seconds without driver traffic after which it ends; off by default, at most 24 h.
+
+    A command that a driver sends counts, and its answer; events, viewers and pings do not.
+    """
 
     browser: Browser = Browser.CHROMIUM
     """`headless-shell` takes half the memory and can show no window."""
@@ -214,6 +229,12 @@ class BrowserExit:
     stderr: tuple[str, ...] = ()
     """The last lines of its standard error, oldest first."""
 
+    out_of_memory: bool = False
+    """Whether it was ended because it had passed its memory cap."""
+
+    memory: int | None = None
+    """What it used when that was last looked at, in bytes (PSS); `None` if it never was."""
+
     @property
     def clean(self) -> bool:
         """Whether it left of its own accord, as after `Browser.close`."""
@@ -229,6 +250,37 @@ class SessionFailure:
     exit_code: int | None = None
     signal: str | None = None
     stderr: tuple[str, ...] = ()
+    urls: tuple[str, ...] = ()
+    """The pages that were open last, without queries, fragments and passwords."""
+
+    memory: int | None = None
+    """What the browser used when that was last looked at, in bytes."""
+
+
+@frozen(kw_only=True)
+class SessionEvent:
+    """Something that happened in a session's life."""
+
+    number: int
+    """Its place in the session's events, from 1."""
+
+    at: datetime
+    type: str
+    """What happened, such as `session.live`."""
+
+    details: Mapping[str, Any] = field(factory=dict)
+    """More about it, JSON-ready; holds nothing secret."""
+
+
+@frozen(kw_only=True)
+class Capacity:
+    """How many sessions a server has room for, and why."""
+
+    sessions: int
+    """Sessions at the same time."""
+
+    reason: str
+    """The sum behind it, for people."""
 
 
 @frozen(kw_only=True)
@@ -244,11 +296,16 @@ class Session:
     """When `timeout` ends it; `None` before it is live."""
 
     timeout: Seconds = DEFAULT_TIMEOUT
+    idle_timeout: Seconds | None = None
     duration: Seconds = Seconds(0)
     """Time since it went live, up to now or to its end."""
 
     release_reason: ReleaseReason | None = None
     error: SessionFailure | None = None
+    queue_position: int | None = None
+    """Its place in the line while it is `queued`, from 1; else `None`."""
+
+    event_count: int = 0
     websocket_url: str = field(default="", repr=False)
     """CDP, browser level. Carries the session's token, as the next two do."""
 

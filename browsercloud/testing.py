@@ -6,20 +6,33 @@ Each counts what it was asked for: `starts` and `stops` are the session ids, in 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from browsercloud.engines.base import BrowserHandle
+from browsercloud.engines.base import BrowserHandle, Usage
 from browsercloud.errors import LaunchFailed
-from browsercloud.models import BrowserExit, SessionOptions
+from browsercloud.models import BrowserExit, Capacity, SessionOptions
 
 NO_ENDPOINT = "ws://127.0.0.1:9/nothing-listens-here"
 
 
 class IdleEngine:
-    """Starts at once something that does nothing. *endpoint* is what its handles point to."""
+    """Starts at once something that does nothing. *endpoint* is what its handles point to.
 
-    def __init__(self, *, endpoint: str = NO_ENDPOINT) -> None:
+    *room* is the capacity it tells. *survivors* are the ids of browsers that a predecessor has
+    left and that still run: these can be restored.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str = NO_ENDPOINT,
+        room: int = 1_000_000,
+        survivors: Iterable[str] = (),
+    ) -> None:
         self.endpoint = endpoint
+        self.room = room
+        self.survivors = set(survivors)
         self.starts: list[str] = []
         self.stops: list[str] = []
         self.cancelled: list[str] = []
@@ -43,11 +56,37 @@ class IdleEngine:
         except asyncio.CancelledError:
             self.cancelled.append(session_id)
             raise
+        return self._handle(session_id, options)
+
+    async def restore(
+        self, session_id: str, options: SessionOptions, state: Mapping[str, Any]
+    ) -> BrowserHandle | None:
+        """A handle for a survivor whose state is the one that was kept."""
+        if session_id not in self.survivors or state != {"idle": session_id}:
+            return None
+        self.survivors.discard(session_id)
+        return self._handle(session_id, options)
+
+    async def sweep(self) -> None:
+        """End the survivors that nobody wanted."""
+        self.stops.extend(sorted(self.survivors))
+        self.survivors.clear()
+
+    def capacity(self) -> Capacity:
+        """The *room* it was made with."""
+        return Capacity(sessions=self.room, reason="as told")
+
+    async def usage(self) -> Mapping[str, Usage]:
+        """One process and one megabyte each."""
+        return {name: Usage(processes=1, memory=2**20) for name in self._running}
+
+    def _handle(self, session_id: str, options: SessionOptions) -> BrowserHandle:
         handle = BrowserHandle(
             session_id=session_id,
             endpoint=self.endpoint,
             user_agent=options.user_agent or "Idle/1.0",
             exited=asyncio.get_running_loop().create_future(),
+            state={"idle": session_id},
         )
         self._running[session_id] = handle
         return handle
@@ -75,8 +114,8 @@ class IdleEngine:
 class SlowEngine(IdleEngine):
     """Takes *delay* seconds to start."""
 
-    def __init__(self, delay: float, *, endpoint: str = NO_ENDPOINT) -> None:
-        super().__init__(endpoint=endpoint)
+    def __init__(self, delay: float, *, endpoint: str = NO_ENDPOINT, room: int = 1_000_000) -> None:
+        super().__init__(endpoint=endpoint, room=room)
         self.delay = delay
 
     async def _come_up(self) -> None:

@@ -33,6 +33,7 @@ from browsercloud.models import (
     FieldError,
     ReleaseReason,
     Seconds,
+    Session,
     SessionOptions,
     SessionStatus,
 )
@@ -40,8 +41,14 @@ from browsercloud.models import (
 T = TypeVar("T")
 
 
+_OTHER_NAMES = {"idle_timeout": "inactivityTimeout"}
+"""Fields that the wire calls otherwise."""
+
+
 def camel(name: str) -> str:
     """`websocket_url` → `websocketUrl`."""
+    if name in _OTHER_NAMES:
+        return _OTHER_NAMES[name]
     head, *rest = name.split("_")
     return head + "".join(word.capitalize() for word in rest)
 
@@ -152,7 +159,16 @@ def _build(*, strict: bool) -> Converter:
         return checked
 
     def unstructure(kind: Any) -> Any:
-        return make_dict_unstructure_fn(kind, converter, **names(kind))
+        inner = make_dict_unstructure_fn(kind, converter, **names(kind))
+        if kind is not Session:
+            return inner
+
+        def both_names(session: Session) -> Any:
+            record = inner(session)
+            record["idleTimeout"] = record["inactivityTimeout"]
+            return record
+
+        return both_names
 
     converter.register_structure_hook_factory(attrs.has, structure)
     converter.register_unstructure_hook_factory(attrs.has, unstructure)
@@ -238,6 +254,23 @@ def read_session_id(value: Any) -> str:
         raise ValueError(f"must be a UUID, not {_shown(value)}") from None
 
 
+def _idle_in_seconds(fields: dict[str, Any], found: list[tuple[str, str]]) -> None:
+    """Take both spellings of the idle timeout: `inactivityTimeout` in ms, TestMu's in seconds."""
+    ours, theirs = fields.pop("inactivityTimeout", None), fields.pop("idleTimeout", None)
+    if theirs is not None:
+        number = isinstance(theirs, int | float) and not isinstance(theirs, bool)
+        if not number or not abs(theirs) < 2**43:
+            found.append(("idleTimeout", f"must be a number of seconds, not {_shown(theirs)}"))
+            return
+        theirs = round(theirs * 1000)
+        if ours is not None and ours != theirs:
+            reason = "differs from inactivityTimeout; that one is in milliseconds, this in seconds"
+            found.append(("idleTimeout", reason))
+            return
+    if ours is not None or theirs is not None:
+        fields["inactivityTimeout"] = theirs if ours is None else ours
+
+
 def read_create(body: Any) -> CreateRequest:
     """The body of create. A missing `sessionId` is chosen here.
 
@@ -248,6 +281,7 @@ def read_create(body: Any) -> CreateRequest:
         raise invalid([("", f"the body must be an object, not {_shown(body)}")])
     fields = {name: value for name, value in body.items() if value is not None}
     found: list[tuple[str, str]] = []
+    _idle_in_seconds(fields, found)
     ids: dict[str, str | None] = {"sessionId": None, "leaseId": None}
     for name in ids:
         try:

@@ -58,6 +58,7 @@ class SessionArgs(TypedDict, total=False):
     """The options of a session as keywords; `SessionOptions` says what each means."""
 
     timeout: float
+    idle_timeout: float | None
     browser: Browser | Literal["chromium", "headless-shell"]
     dimensions: Dimensions | tuple[int, int]
     headless: bool
@@ -314,18 +315,18 @@ def _wire_value(name: str, value: Any) -> Any:
             return {"width": width, "height": height}
         case _ if name == "dimensions":
             raise wire.invalid([(name, f"must be (width, height) in pixels, not {value!r}")])
-        case _ if name == "timeout":
-            return _milliseconds(value)
+        case float() | int() | bool() if name in ("timeout", "idle_timeout"):
+            return _milliseconds(value, name)
         case _:
             return value
 
 
-def _milliseconds(seconds: Any) -> int:
+def _milliseconds(seconds: Any, name: str = "timeout") -> int:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
-        raise wire.invalid([("timeout", f"must be a number of seconds, not {seconds!r}")])
+        raise wire.invalid([(name, f"must be a number of seconds, not {seconds!r}")])
     if seconds > MAX_TIMEOUT:
         raise UsageError(
-            f"timeout: {seconds:g} seconds is more than 24 hours; timeouts are in seconds here: "
+            f"{name}: {seconds:g} seconds is more than 24 hours; timeouts are in seconds here: "
             f"did you mean {seconds / 1000:g}?"
         )
     return math.ceil(max(seconds, -1) * 1000)

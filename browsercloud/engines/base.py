@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import field, frozen
 
-from browsercloud.models import BrowserExit, SessionOptions
+from browsercloud.models import BrowserExit, Capacity, SessionOptions
 
 
 @frozen(kw_only=True, eq=False)
@@ -23,6 +23,18 @@ class BrowserHandle:
     exited: asyncio.Future[BrowserExit] = field(repr=False)
     """Done when the main process is gone, whoever ended it. Never cancelled, never an error."""
 
+    state: Mapping[str, Any] = field(factory=dict, repr=False)
+    """What `Engine.restore` needs to find this browser again; JSON-ready. Kept in the store."""
+
+
+@frozen(kw_only=True)
+class Usage:
+    """What one browser takes of its machine."""
+
+    processes: int
+    memory: int
+    """PSS in bytes: shared pages are counted by halves, thirds and so on."""
+
 
 class Engine(Protocol):
     """Runs one browser for each session. All methods are called on the server's event loop.
@@ -32,10 +44,31 @@ class Engine(Protocol):
     """
 
     async def open(self) -> None:
-        """Make ready: find the browsers, sweep what a killed predecessor left.
+        """Make ready: find the browsers. What a killed predecessor left is not touched yet.
 
         Raises `BrowserNotFound` when it could not run a single session.
         """
+
+    async def restore(
+        self, session_id: str, options: SessionOptions, state: Mapping[str, Any]
+    ) -> BrowserHandle | None:
+        """The browser that a killed predecessor had started, if it still runs.
+
+        *state* is the predecessor's `BrowserHandle.state`. Whether it is that very browser is
+        checked by more than its process id. Returns a handle that is as good as one from `start`,
+        or `None`: the browser is gone, is another one, or does not answer; nothing of it is left
+        then, at the latest after `sweep`. Called between `open` and `sweep`. Never raises for a
+        *state* that makes no sense.
+        """
+
+    async def sweep(self) -> None:
+        """End and remove what a killed predecessor left and `restore` has not taken over."""
+
+    def capacity(self) -> Capacity:
+        """For how many sessions there is room, with the sum. The same for as long as it is open."""
+
+    async def usage(self) -> Mapping[str, Usage]:
+        """What every running browser takes, by session id. May be some seconds old."""
 
     async def close(self) -> None:
         """Stop every browser that still runs and let go of everything. Safe to call twice."""

@@ -18,6 +18,7 @@ from browsercloud.errors import (
 )
 from browsercloud.models import CreateRequest, ReleaseReason
 from browsercloud.server.records import first_record
+from browsercloud.server.traffic import Traffic
 from browsercloud.stores.base import SessionRow
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class ActiveSession:
         self.request = request
         self.session = first_record(request)
         self.handle: BrowserHandle | None = None
+        self.traffic = Traffic(last=asyncio.get_running_loop().time())
         self.ended: asyncio.Future[ReleaseReason] = asyncio.get_running_loop().create_future()
         """Done when its close begins. Whoever holds something open for the session lets go then."""
 
@@ -51,7 +53,12 @@ class ActiveSession:
 
     def row(self) -> SessionRow:
         """What the store keeps of it."""
-        return SessionRow(project=self.project, session=self.session, request=self.request)
+        return SessionRow(
+            project=self.project,
+            session=self.session,
+            request=self.request,
+            engine_state=self.handle.state if self.handle is not None else None,
+        )
 
 
 def shutting_down() -> ServiceError:

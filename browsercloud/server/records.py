@@ -26,6 +26,7 @@ def first_record(request: CreateRequest) -> Session:
         status=SessionStatus.STARTING,
         created_at=now(),
         timeout=options.timeout,
+        idle_timeout=options.idle_timeout,
         browser=options.browser,
         dimensions=options.dimensions,
         user_agent=options.user_agent,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import field, frozen
 
-from browsercloud.models import CreateRequest, Session, SessionStatus
+from browsercloud.models import CreateRequest, Session, SessionEvent, SessionStatus
 
 
 @frozen(kw_only=True)
@@ -18,6 +18,8 @@ class SessionRow:
     project: str
     session: Session
     request: CreateRequest = field(repr=False)
+    engine_state: Mapping[str, Any] | None = field(default=None, repr=False)
+    """What the engine needs to find the browser again; `None` before it has started."""
 
 
 @frozen(kw_only=True)
@@ -91,6 +93,14 @@ class Store(Protocol):
     async def unended(self) -> Sequence[SessionRow]:
         """Every row whose session has not ended, of all projects, oldest first."""
 
+    async def append(self, session_id: str, events: Sequence[SessionEvent]) -> None:
+        """Add events to a session's, in their order. Those of an unknown session are dropped."""
+
+    async def events(
+        self, session_id: str, *, after: int = 0, limit: int = 100
+    ) -> Sequence[SessionEvent]:
+        """At most *limit* events whose number is greater than *after*, in their order."""
+
     async def bury(self, project: str, session_id: str) -> None:
         """Leave a tombstone: this id was released before it was created."""
 
@@ -100,7 +110,8 @@ class Store(Protocol):
     async def prune(self, before: datetime) -> int:
         """Forget sessions that ended, and tombstones that were left, before then.
 
-        Returns how many sessions were forgotten; one that has not ended never is.
+        Their events go with them. Returns how many sessions were forgotten; one that has not ended
+        never is.
         """
 
     async def add_key(self, row: KeyRow) -> None:
