@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from browsercloud.models import Session
+    from browsercloud.models import Session, SessionFailure
 
 
 class BrowserCloudError(Exception):
@@ -120,6 +120,14 @@ class SessionEnded(BrowserCloudError):
         self.message = message
         self.reason = reason
         self.session = session
+
+    @property
+    def evidence(self) -> SessionFailure | None:
+        """Why it ended, in the server's words: exit code or signal, last words, open pages, memory.
+
+        `None` when its end was asked for, or its record is not known.
+        """
+        return self.session.error if self.session is not None else None
 
 
 class SessionTimedOut(SessionEnded):

@@ -284,6 +284,23 @@ class Capacity:
 
 
 @frozen(kw_only=True)
+class ServerCapacity(Capacity):
+    """The same as a project sees it: the whole, and its own part."""
+
+    available: int
+    """How many sessions of the project could start now without waiting."""
+
+    in_use: int
+    """Sessions that the project has, those that start or end included."""
+
+    queued: int
+    """Sessions of the project that wait for their turn."""
+
+    limit: int | None = None
+    """How many the project may have at a time; `None`: as many as there is room for."""
+
+
+@frozen(kw_only=True)
 class Session:
     """One session's record, as the server keeps and returns it."""
 

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from browsercloud._aio import stop_task
 from browsercloud.engines.local import LocalEngine
 from browsercloud.errors import BrowserNotFound, UsageError
 from browsercloud.server import keys
@@ -47,12 +48,16 @@ def serve(
     no_auth: Annotated[bool, _option("no_auth", flag=True)] = False,
     allowed_hosts: Annotated[str | None, _option("allowed_hosts")] = None,
     lease_grace: Annotated[str | None, _option("lease_grace")] = None,
+    max_sessions: Annotated[str | None, _option("max_sessions")] = None,
+    max_queue: Annotated[str | None, _option("max_queue")] = None,
+    queue_timeout: Annotated[str | None, _option("queue_timeout")] = None,
+    drain: Annotated[bool, _option("drain", flag=True)] = False,
     keep_ended: Annotated[str | None, _option("keep_ended")] = None,
     chromium: Annotated[str | None, _option("chromium")] = None,
     headless_shell: Annotated[str | None, _option("headless_shell")] = None,
     handler_cancellation: Annotated[bool, _option("handler_cancellation", flag=True)] = False,
 ) -> int:
-    """Run the cloud's server until SIGINT or SIGTERM; a second signal ends it at once.
+    """Run the cloud's server until SIGINT or SIGTERM; one more signal ends it at once.
 
     The first line on standard output is `listening on http://HOST:PORT`. A key is made at the first
     start without one, and shown that once.
@@ -65,6 +70,10 @@ def serve(
         "no_auth": "yes" if no_auth else None,
         "allowed_hosts": allowed_hosts,
         "lease_grace": lease_grace,
+        "max_sessions": max_sessions,
+        "max_queue": max_queue,
+        "queue_timeout": queue_timeout,
+        "drain": "yes" if drain else None,
         "keep_ended": keep_ended,
         "chromium": chromium,
         "headless_shell": headless_shell,
@@ -91,9 +100,9 @@ async def _serve(config: ServerConfig) -> None:
         config.data_dir, chromium=config.chromium, headless_shell=config.headless_shell
     )
     server = Server(config, engine, SqliteStore(config.data_dir / FILE_NAME))
-    stopping = _on_first_signal()
+    signals = Signals()
     starting = asyncio.create_task(server.start(), name="start")
-    asked = asyncio.create_task(stopping.wait(), name="signal")
+    asked = asyncio.create_task(signals.next(), name="signal")
     try:
         # A signal may come while it starts: then the start is cancelled and undoes itself.
         await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -105,10 +114,14 @@ async def _serve(config: ServerConfig) -> None:
             if new_key is None and config.api_key is None and not config.no_auth:
                 log.info("keys made earlier are in force; see `browsercloud keys list`")
             await asked
+            if config.drain:
+                await _drain(server, signals)
     finally:
         asked.cancel()
         starting.cancel()
         await asyncio.wait({starting, asked})
+        log.info("stopping: releasing every session")
+        signals.close()
         await server.stop()
 
 
@@ -119,18 +132,33 @@ def _announce(url: str, new_key: str | None) -> None:
     print("\n".join(lines), flush=True)
 
 
-def _on_first_signal() -> asyncio.Event:
-    """An event that the first SIGINT or SIGTERM sets; the next one has its usual effect."""
-    loop = asyncio.get_running_loop()
-    stopping = asyncio.Event()
+async def _drain(server: Server, signals: Signals) -> None:
+    """Wait for the running sessions, or for one more signal."""
+    log.info("draining: no new sessions; waiting for the running ones; a signal releases them")
+    drained = asyncio.create_task(server.drain(), name="drain")
+    asked = asyncio.create_task(signals.next(), name="signal")
+    try:
+        await asyncio.wait({drained, asked}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await stop_task(asked)
+        await stop_task(drained)
 
-    def first() -> None:
-        log.info("stopping: releasing every session")
-        stopping.set()
+
+class Signals:
+    """SIGINT and SIGTERM, one after the other, until `close` gives them their usual effect."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._came = asyncio.Queue[None]()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
+            self._loop.add_signal_handler(number, self._came.put_nowait, None)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, first)
-    return stopping
+    async def next(self) -> None:
+        """Return at the next one, or at once if it has come already."""
+        await self._came.get()
+
+    def close(self) -> None:
+        """From now on they end the process. Safe to call twice."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)

@@ -15,7 +15,7 @@ from browsercloud.client.adapters.playwright import PlaywrightAdapter
 from browsercloud.client.config import resolve
 from browsercloud.client.lease import Lease
 from browsercloud.client.live import LiveSession
-from browsercloud.client.sessions import SessionArgs, Sessions, build_options
+from browsercloud.client.sessions import OnQueue, SessionArgs, Sessions, build_options
 from browsercloud.client.transport import Transport
 from browsercloud.errors import UsageError
 from browsercloud.models import SessionOptions
@@ -87,16 +87,18 @@ class BrowserCloud:
         /,
         *,
         session_id: str | None = None,
+        on_queue: OnQueue | None = None,
         **changes: Unpack[SessionArgs],
     ) -> LiveSession:
         """A session for `async with`: a live, connected browser inside, and none afterwards.
 
-        *changes* override single *options*; *session_id* is a UUID, chosen here if left out. What
+        *changes* override single *options*; *session_id* is a UUID, chosen here if left out;
+        *on_queue* is called with the place in the line while the server has no room. What
         cannot be meant raises `UsageError`, what the server would refuse `InvalidRequest`, both at
         once and with nothing started. Entering raises as `sessions.create` does, and
         `ConnectionFailed` when the browser cannot be attached to.
         """
-        return LiveSession(self, build_options(options, changes), session_id)
+        return LiveSession(self, build_options(options, changes), session_id, on_queue)
 
     async def open(self) -> Self:
         """What `async with` does on entering; `close` must follow.

@@ -14,7 +14,7 @@ from browsercloud._aio import close_all, deadline, join, settle
 from browsercloud.client.adapters.playwright import PlaywrightAdapter, PlaywrightConnection
 from browsercloud.client.config import ClientConfig
 from browsercloud.client.lease import Lease
-from browsercloud.client.sessions import Sessions, check_session_id
+from browsercloud.client.sessions import OnQueue, Sessions, check_session_id
 from browsercloud.client.transport import ended_error
 from browsercloud.errors import (
     BrowserCloudError,
@@ -43,6 +43,7 @@ EVIDENCE_PATIENCE = 5.0
 
 _NOT_OPEN = "the session is not open; use `async with client.session() as session:`"
 
+_CRASHES = (ReleaseReason.BROWSER_CRASHED, ReleaseReason.OUT_OF_MEMORY)
 _QUIET_ENDINGS = (None, ReleaseReason.USER_REQUESTED, ReleaseReason.BROWSER_CLOSED)
 """Endings that are no surprise to a body which ended well."""
 
@@ -70,9 +71,16 @@ class LiveSession:
     from the body's error. A release that fails never hides the body's error: it becomes a note.
     """
 
-    def __init__(self, owner: Owner, options: SessionOptions, session_id: str | None) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        options: SessionOptions,
+        session_id: str | None,
+        on_queue: OnQueue | None = None,
+    ) -> None:
         self._owner = owner
         self._options = options
+        self._on_queue = on_queue
         self.id = str(uuid.uuid4()) if session_id is None else check_session_id(session_id)
         """Chosen by the client, before anything is sent."""
 
@@ -205,7 +213,10 @@ class LiveSession:
         self._owner.lease.hold()
         try:
             self._info = await self._owner.sessions.start(
-                self._options, session_id=self.id, lease_id=self._owner.lease.id
+                self._options,
+                session_id=self.id,
+                lease_id=self._owner.lease.id,
+                on_queue=self._on_queue,
             )
         except BaseException:
             # It has undone what it may have made. If the id is somebody else's, hands off.
@@ -257,7 +268,7 @@ class LiveSession:
     def _ended_info(self, released: Released) -> Session | None:
         if self._info is None or released.release_reason is None:
             return self._info
-        crashed = released.release_reason is ReleaseReason.BROWSER_CRASHED
+        crashed = released.release_reason in _CRASHES
         status = SessionStatus.FAILED if crashed else SessionStatus.RELEASED
         return attrs.evolve(self._info, status=status, release_reason=released.release_reason)
 
@@ -318,9 +329,22 @@ def _why(session: Session) -> str:
                 f"session {session.id} ended: its timeout of {session.timeout:g} s was over; give "
                 "it a longer timeout=, or call client.sessions.extend"
             )
+        case ReleaseReason.INACTIVITY_TIMEOUT:
+            return (
+                f"session {session.id} ended: nothing was asked of its browser for "
+                f"{session.idle_timeout or 0:g} s; give it a longer idle_timeout="
+            )
+        case ReleaseReason.OUT_OF_MEMORY:
+            return (
+                f"session {session.id} ended: its browser used more memory than a session may"
+                f"{_detail(session)}; close pages, or raise the server's --session-memory"
+            )
         case ReleaseReason.SHUTDOWN:
             return f"session {session.id} ended: its server was stopped"
         case ReleaseReason.LEASE_LOST:
             return f"session {session.id} ended: the server had lost the connection to this client"
-    detail = f": {session.error.message}" if session.error is not None else ""
-    return f"session {session.id} ended: {session.release_reason}{detail}"
+    return f"session {session.id} ended: {session.release_reason}{_detail(session)}"
+
+
+def _detail(session: Session) -> str:
+    return f": {session.error.message}" if session.error is not None else ""

@@ -46,6 +46,7 @@ class Policy:
             isinstance(error, ServiceError)
             and error.status in self.statuses
             and not isinstance(error, LaunchFailed)
+            and all(detail.get("retryable", True) for detail in error.details)
         )
 
 

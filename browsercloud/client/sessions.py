@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
+import logging
 import math
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypedDict, Unpack
 
 import attrs
 
 from browsercloud import wire
-from browsercloud._aio import settle
+from browsercloud._aio import give_up, settle
 from browsercloud.client.config import ClientConfig
 from browsercloud.client.retries import AGAIN_IS_FINE, CHANGES_NOTHING, SAME_ID, Policy, repeat
 from browsercloud.client.transport import Transport, read
@@ -33,11 +35,20 @@ from browsercloud.models import (
     LiveDetails,
     Released,
     ReleaseReason,
+    ServerCapacity,
     Session,
     SessionList,
     SessionOptions,
     SessionStatus,
 )
+
+log = logging.getLogger(__name__)
+
+OnQueue = Callable[[int], None]
+"""Called with a session's place in the line, 1 for the next one."""
+
+PLACE_INTERVAL = 0.5
+"""How often the place in the line is asked for, in seconds, if anybody wants to know it."""
 
 KNOWN_OUTCOMES = (
     "invalid_request",
@@ -81,6 +92,7 @@ class Sessions:
         /,
         *,
         session_id: str | None = None,
+        on_queue: OnQueue | None = None,
         **changes: Unpack[SessionArgs],
     ) -> Session:
         """Start a session that lives until it is released or its `timeout` is over.
@@ -89,15 +101,24 @@ class Sessions:
         creating again what may have been created before: the same id with the same options is the
         same session. The call is repeated when that helps, for `create_timeout` seconds in all.
 
+        A server without room lets it wait in a line, which is part of `create_timeout`. *on_queue*
+        is called with the place, 1 for the next one, whenever that changes.
+
         Raises `UsageError` (nothing was sent), `InvalidRequest`, `Conflict`, `NoCapacity`,
         `LaunchFailed`, `BrowserNotFound`, `NotAuthorized`, `ConnectionFailed`. When it is
         cancelled, or the outcome is not known, the session is released by its id before the error
         is raised.
         """
-        return await self.start(build_options(options, changes), session_id=session_id)
+        finished = build_options(options, changes)
+        return await self.start(finished, session_id=session_id, on_queue=on_queue)
 
     async def start(
-        self, options: SessionOptions, *, session_id: str | None = None, lease_id: str | None = None
+        self,
+        options: SessionOptions,
+        *,
+        session_id: str | None = None,
+        lease_id: str | None = None,
+        on_queue: OnQueue | None = None,
     ) -> Session:
         """Create from finished options, tied to a lease if one is given."""
         chosen = check_session_id(session_id) if session_id is not None else str(uuid.uuid4())
@@ -118,6 +139,7 @@ class Sessions:
             maybe_made = True
             return read(answer, Session)
 
+        watching = None if on_queue is None else asyncio.create_task(self._places(chosen, on_queue))
         # Nothing is awaited before this `try`: from the first byte on, the id can be released.
         try:
             return await repeat(
@@ -132,6 +154,13 @@ class Sessions:
             if maybe_made and not isinstance(error, Conflict):
                 await self._undo(chosen, error)
             raise
+        finally:
+            if watching is not None:
+                give_up(watching)
+
+    async def capacity(self) -> ServerCapacity:
+        """For how many sessions the server has room, and the project's own part of it."""
+        return read(await self._call(CHANGES_NOTHING, "GET", "/v1/capacity"), ServerCapacity)
 
     async def retrieve(self, session_id: str) -> Session:
         """The session's record, also after its end. Raises `SessionNotFound`."""
@@ -222,6 +251,28 @@ class Sessions:
             # The first try did it, and only its answer was lost.
             return attrs.evolve(released, already_ended=False)
         return released
+
+    async def _places(self, session_id: str, on_queue: OnQueue) -> None:
+        """Tell *on_queue* each new place, until the session has left the line or it is cancelled.
+
+        What goes wrong here is no reason for the create to fail.
+        """
+        told = None
+        while True:
+            await asyncio.sleep(PLACE_INTERVAL)
+            try:
+                session = await self.retrieve(session_id)
+            except BrowserCloudError as error:
+                log.debug("session %s: its place is not known: %s", session_id, error)
+                continue
+            if session.queue_position is not None and session.queue_position != told:
+                told = session.queue_position
+                try:
+                    on_queue(told)
+                except Exception:
+                    log.exception("on_queue failed")
+            elif session.queue_position is None and session.status is not SessionStatus.QUEUED:
+                return
 
     async def _undo(self, session_id: str, error: BaseException) -> None:
         """Release what a create may have made. What goes wrong becomes a note of *error*."""

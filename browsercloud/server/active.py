@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import NoReturn
 
+import attrs
+
+from browsercloud._aio import join
+from browsercloud.cdp.capture import PageUrls
 from browsercloud.engines.base import BrowserHandle
 from browsercloud.errors import (
     BrowserCloudError,
@@ -16,27 +21,55 @@ from browsercloud.errors import (
     SessionEnded,
     SessionNotFound,
 )
-from browsercloud.models import CreateRequest, ReleaseReason
+from browsercloud.models import (
+    CreateRequest,
+    ReleaseReason,
+    Session,
+    SessionFailure,
+    SessionStatus,
+)
+from browsercloud.server.admission import Ticket
+from browsercloud.server.journal import Journal
 from browsercloud.server.records import first_record
 from browsercloud.server.traffic import Traffic
 from browsercloud.stores.base import SessionRow
 
 log = logging.getLogger(__name__)
 
+HANG_UP_CHECK = 1.0
+"""How often a create that waits looks whether its client is still there, in seconds."""
+
 
 class ActiveSession:
-    """A session that has not ended: its record, and what runs for it."""
+    """A session that has not ended: its record, and what runs for it.
 
-    def __init__(self, project: str, request: CreateRequest) -> None:
+    *session* is the record of one that has begun under an earlier server.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        request: CreateRequest,
+        journal: Journal,
+        session: Session | None = None,
+    ) -> None:
         self.project = project
         self.request = request
-        self.session = first_record(request)
+        self.session = session or first_record(request)
+        self._journal = journal
+        self.ticket: Ticket | None = None
+        """Its place in the line, or its slot."""
+
         self.handle: BrowserHandle | None = None
+        self.pages = PageUrls()
         self.traffic = Traffic(last=asyncio.get_running_loop().time())
         self.ended: asyncio.Future[ReleaseReason] = asyncio.get_running_loop().create_future()
         """Done when its close begins. Whoever holds something open for the session lets go then."""
 
         self.starting: asyncio.Task[None] | None = None
+        """Takes it from its create to *live*; `None` for one that an earlier server started."""
+
+        self.closing: asyncio.Task[SessionFailure | None] | None = None
         self.problem: BrowserCloudError | None = None
         """Why it could not be started, once that is known."""
 
@@ -46,10 +79,63 @@ class ActiveSession:
         self.recorded = False
         """Whether the row in the store is ours to write."""
 
+        self.attending = 0
+        """How many creates wait for it at this moment."""
+
+        self.wanted = False
+        """Whether somebody has been given its record, so that it need not be waited for."""
+
     @property
     def id(self) -> str:
         """The session's id."""
         return self.session.id
+
+    @property
+    def claim(self) -> Ticket:
+        """Its ticket. Every session in the registry has one."""
+        if self.ticket is None:
+            raise RuntimeError(f"session {self.id} is registered without a ticket")
+        return self.ticket
+
+    def note(self, kind: str, **details: object) -> None:
+        """Add an event to its journal."""
+        self._journal.note(self.id, kind, **details)
+        count = self._journal.count(self.id)
+        self.session = attrs.evolve(self.session, event_count=count)
+
+    async def until_admitted(self) -> None:
+        """Return when its start has got as far as the row; raise if it will not."""
+        if self.starting is None:
+            return
+        admitted = asyncio.create_task(self.admitted.wait())
+        try:
+            await asyncio.wait({admitted, self.starting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            admitted.cancel()
+        if not self.admitted.is_set():
+            raise_not_started(self)
+
+    async def until_live(self, patience: float, hung_up: Callable[[], bool]) -> bool:
+        """Wait so many seconds for it to become live; whether it has. Raises if it will not.
+
+        Raises `ConnectionResetError` once the caller has *hung_up*.
+        """
+        if self.starting is None:
+            return True
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience
+        while not self.starting.done():
+            left = end - loop.time()
+            if left <= 0:
+                return False
+            await asyncio.wait({self.starting}, timeout=min(left, HANG_UP_CHECK))
+            if hung_up():
+                raise ConnectionResetError("the client has gone")
+        if self.problem is None and self.session.status is SessionStatus.LIVE:
+            return True
+        if self.closing is not None:
+            await join(self.closing)
+        return raise_not_started(self)
 
     def row(self) -> SessionRow:
         """What the store keeps of it."""

@@ -15,13 +15,15 @@ from browsercloud._aio import close_all
 from browsercloud.engines.base import Engine
 from browsercloud.errors import UsageError
 from browsercloud.server import middleware
+from browsercloud.server.admission import Admission
 from browsercloud.server.config import ServerConfig
+from browsercloud.server.journal import Journal
 from browsercloud.server.keyring import Keyring
 from browsercloud.server.keys import older_key
-from browsercloud.server.limits import ProjectLimits
+from browsercloud.server.metrics import Metrics
 from browsercloud.server.parts import PARTS, Parts
 from browsercloud.server.routes import add_routes
-from browsercloud.server.sessions import Sessions
+from browsercloud.server.sessions import Patience, Sessions
 from browsercloud.server.trust import Trust
 from browsercloud.stores.base import Store
 
@@ -38,12 +40,21 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
     )
     app.on_response_prepare.append(middleware.stamp)
     keyring = Keyring(store, config.api_key)
+    admission = Admission(keyring.limits, max_line=config.max_queue)
+    keyring.changed = admission.look_again
+    journal = Journal(store)
     sessions = Sessions(
         engine,
         store,
-        lease_grace=config.lease_grace,
-        keep_ended=config.keep_ended,
-        admit=ProjectLimits(keyring.limits).admit,
+        admission=admission,
+        journal=journal,
+        metrics=Metrics(),
+        max_sessions=config.max_sessions,
+        patience=Patience(
+            lease_grace=config.lease_grace,
+            keep_ended=config.keep_ended,
+            queue_timeout=config.queue_timeout,
+        ),
     )
     here = Parts(sessions, store, Trust(config, keyring), keyring)
     app[PARTS] = here
@@ -56,6 +67,8 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
             await engine.open()
             closers.append(store.close)
             await store.open()
+            closers.append(journal.close)
+            await journal.open()
             closers.append(keyring.close)
             await keyring.open()
             closers.append(here.sessions.close_down)
@@ -122,6 +135,10 @@ class Server:
         if self._config.no_auth:
             return None
         return await self._app[PARTS].keyring.make_first(older_key(self._config))
+
+    async def drain(self) -> None:
+        """Refuse new sessions; return when the running ones have ended by themselves."""
+        await self._app[PARTS].sessions.drain()
 
     async def stop(self) -> None:
         """Refuse what is new, release every session, hang up, close. Safe to call twice.

@@ -48,6 +48,18 @@ class ServerConfig:
     lease_grace: float = 10.0
     """Seconds that a client may be away before its sessions are released."""
 
+    max_sessions: int | None = None
+    """Sessions at a time; `None`: what the machine's cores and memory allow."""
+
+    max_queue: int = 100
+    """Sessions of one project that may wait for their turn."""
+
+    queue_timeout: float = 300.0
+    """Seconds that a session may wait for its turn."""
+
+    drain: bool = False
+    """Whether the first signal lets the running sessions end by themselves."""
+
     keep_ended: float = 7 * DAY
     """Seconds for which the records of ended sessions are kept."""
 
@@ -119,6 +131,12 @@ def _days(text: str) -> float:
     if not 0 < value <= 3650:
         raise ValueError("give a number of days, more than 0 and at most 3650")
     return value * DAY
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,6}", text) or not int(text):
+        raise ValueError("give a whole number, at least 1")
+    return int(text)
 
 
 def _flag(text: str) -> bool:
@@ -212,6 +230,39 @@ SETTINGS: tuple[Setting, ...] = (
         default="10",
         help="Seconds that a client may be away before its sessions are released.",
         parse=_seconds,
+    ),
+    Setting(
+        name="max_sessions",
+        option="--max-sessions",
+        variable="BROWSERCLOUD_MAX_SESSIONS",
+        default="what cores and memory allow; `browsercloud doctor` shows the sum",
+        help="Sessions at a time. More wait in a line.",
+        parse=_count,
+    ),
+    Setting(
+        name="max_queue",
+        option="--max-queue",
+        variable="BROWSERCLOUD_MAX_QUEUE",
+        default="100",
+        help="Sessions of one project that may wait in the line. More are refused.",
+        parse=_count,
+    ),
+    Setting(
+        name="queue_timeout",
+        option="--queue-timeout",
+        variable="BROWSERCLOUD_QUEUE_TIMEOUT",
+        default="300",
+        help="Seconds that a session may wait in the line.",
+        parse=_seconds,
+    ),
+    Setting(
+        name="drain",
+        option="--drain",
+        variable="BROWSERCLOUD_DRAIN",
+        default="no",
+        help="Let the first signal refuse new sessions and wait until the running ones have ended; "
+        "a second one releases them.",
+        parse=_flag,
     ),
     Setting(
         name="keep_ended",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from attrs import define, field
@@ -64,6 +64,8 @@ class Keyring:
         self._version = -1
         self._check_every = check_every
         self._regular: asyncio.Task[None] | None = None
+        self.changed: Callable[[], None] = lambda: None
+        """Called after keys or limits have changed."""
 
     async def open(self) -> None:
         """Read the keys, and follow their changes from now on."""
@@ -103,6 +105,7 @@ class Keyring:
                 by_hash[row.hash] = self._by_id[row.id]
         self._by_hash, self._limits, self._version = by_hash, limits, version
         self._warn(rows)
+        self.changed()
 
     async def make_first(self, older: KeyRow | None = None) -> str | None:
         """Make a key of the project `default` if there is none at all; it is shown this once.

@@ -1,33 +1,52 @@
-"""What ends sessions that nobody ends: timeouts, lost leases, and the regular reconciliation."""
+"""What ends sessions that nobody ends: timeouts, silence, lost leases, and the reconciliation."""
 
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 from collections.abc import Awaitable, Callable
 
 from browsercloud._aio import stop_task
+from browsercloud.models import ReleaseReason
+from browsercloud.server.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
 RECONCILE_EVERY = 30.0
 """Seconds between two reconciliations."""
 
+WARN_BEFORE = 30.0
+"""Seconds before a `timeout` at which an event warns of it; a shorter life is warned of at once."""
+
+
+class _Timer(enum.Enum):
+    LIFE = enum.auto()
+    WARNING = enum.auto()
+    IDLE = enum.auto()
+    ATTENDANCE = enum.auto()
+
 
 class Reaper:
-    """One timer for each session's life, and one task that reconciles now and then."""
+    """The timers of each session's life, and one task that reconciles now and then.
+
+    *ended* is called with a session's id and the reason when its time is over, *warned* when its
+    `timeout` will be over in `WARN_BEFORE` seconds.
+    """
 
     def __init__(
         self,
-        expired: Callable[[str], None],
+        ended: Callable[[str, ReleaseReason], None],
+        warned: Callable[[str], None],
         reconcile: Callable[[], Awaitable[None]],
         *,
         every: float = RECONCILE_EVERY,
     ) -> None:
-        self._on_expired = expired
+        self._ended = ended
+        self._warned = warned
         self._reconcile = reconcile
         self._every = every
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[tuple[str, _Timer], asyncio.TimerHandle] = {}
         self._regular: asyncio.Task[None] | None = None
 
     def open(self) -> None:
@@ -43,19 +62,52 @@ class Reaper:
 
     def expire(self, session_id: str, seconds: float) -> None:
         """End the session in so many seconds from now, instead of at any time set before."""
-        self.forget(session_id)
-        loop = asyncio.get_running_loop()
-        self._timers[session_id] = loop.call_later(seconds, self._expired, session_id)
+        self._set(session_id, _Timer.WARNING, max(0.0, seconds - WARN_BEFORE), self._warned)
+        self._end_in(session_id, _Timer.LIFE, seconds, ReleaseReason.TIMEOUT)
+
+    def end_idle(self, session_id: str, seconds: float, traffic: Traffic) -> None:
+        """End the session once its driver has said nothing for so many seconds."""
+
+        def look(name: str) -> None:
+            left = traffic.last + seconds - asyncio.get_running_loop().time()
+            if left > 0:
+                self._set(name, _Timer.IDLE, left, look)
+            else:
+                self._ended(name, ReleaseReason.INACTIVITY_TIMEOUT)
+
+        self._set(session_id, _Timer.IDLE, seconds, look)
+
+    def expect(self, session_id: str, seconds: float) -> None:
+        """End the session if nobody has come for it in so many seconds; `attended` calls it off."""
+        self._end_in(session_id, _Timer.ATTENDANCE, seconds, ReleaseReason.CREATION_TIMEOUT)
+
+    def attended(self, session_id: str) -> None:
+        """Somebody is there for the session."""
+        self._clear(session_id, _Timer.ATTENDANCE)
 
     def forget(self, session_id: str) -> None:
         """Watch the session no more."""
-        timer = self._timers.pop(session_id, None)
+        for kind in _Timer:
+            self._clear(session_id, kind)
+
+    def _end_in(self, session_id: str, kind: _Timer, seconds: float, reason: ReleaseReason) -> None:
+        self._set(session_id, kind, seconds, lambda name: self._ended(name, reason))
+
+    def _set(
+        self, session_id: str, kind: _Timer, seconds: float, then: Callable[[str], None]
+    ) -> None:
+        def over() -> None:
+            self._timers.pop((session_id, kind), None)
+            then(session_id)
+
+        self._clear(session_id, kind)
+        loop = asyncio.get_running_loop()
+        self._timers[session_id, kind] = loop.call_later(seconds, over)
+
+    def _clear(self, session_id: str, kind: _Timer) -> None:
+        timer = self._timers.pop((session_id, kind), None)
         if timer is not None:
             timer.cancel()
-
-    def _expired(self, session_id: str) -> None:
-        self._timers.pop(session_id, None)
-        self._on_expired(session_id)
 
     async def _run(self) -> None:
         while True:

@@ -8,40 +8,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import attrs
 
 from browsercloud._aio import close_all, join, stop_task
 from browsercloud.engines.base import BrowserHandle, Engine
-from browsercloud.errors import (
-    Conflict,
-    NoCapacity,
-    SessionEnded,
-)
+from browsercloud.errors import Conflict, NoCapacity, SessionEnded
 from browsercloud.models import (
     BrowserExit,
+    Capacity,
     CreateRequest,
     Released,
     ReleaseReason,
     Seconds,
+    ServerCapacity,
     Session,
     SessionFailure,
     SessionOptions,
     SessionStatus,
 )
+from browsercloud.server import evidence, reconcile, records
 from browsercloud.server.active import (
     ActiveSession,
     code_of,
     launch_problem,
     not_found,
-    raise_not_started,
     shutting_down,
 )
+from browsercloud.server.admission import Admission
+from browsercloud.server.journal import EventType, Journal
+from browsercloud.server.metrics import Metrics
 from browsercloud.server.reaper import RECONCILE_EVERY, Leases, Reaper
-from browsercloud.server.records import at_this_moment, browser_gone, lost, now
-from browsercloud.stores.base import Query, Store
+from browsercloud.server.records import at_this_moment, now
+from browsercloud.stores.base import Query, SessionRow, Store
 from browsercloud.wire import invalid
 
 log = logging.getLogger(__name__)
@@ -49,46 +53,84 @@ log = logging.getLogger(__name__)
 CREATE_WAIT = 50.0
 """How long one create call waits for its browser, in seconds (wire.md 3)."""
 
+ATTENDANCE = 31.0
+"""How long a place in the line is kept without anybody asking, in seconds (wire.md 3)."""
+
+QUEUE_TIMEOUT = 300.0
+"""How long a session may wait in the line, in seconds."""
+
 STOP_GRACE = 3.0
 """How long a browser may take to leave by itself, in seconds."""
 
 KEEP_ENDED = 7 * 24 * 3600.0
 """How long the records of ended sessions are kept, in seconds."""
 
-_FAILED = (ReleaseReason.STARTUP_FAILED, ReleaseReason.BROWSER_CRASHED)
+
+@attrs.frozen(kw_only=True)
+class Patience:
+    """How long `Sessions` waits for what, in seconds; see the constants."""
+
+    lease_grace: float = 10.0
+    keep_ended: float = KEEP_ENDED
+    regularly: float = RECONCILE_EVERY
+    create_wait: float = CREATE_WAIT
+    queue_timeout: float = QUEUE_TIMEOUT
+    attendance: float = ATTENDANCE
+    stop_grace: float = STOP_GRACE
 
 
 class Sessions:
-    """Creates, finds, extends and ends sessions. Lives on one event loop."""
+    """Creates, finds, extends and ends sessions. Lives on one event loop.
+
+    *max_sessions* is how many may run at a time; `None` asks the engine.
+    """
 
     def __init__(
         self,
         engine: Engine,
         store: Store,
         *,
-        lease_grace: float = 10.0,
-        keep_ended: float = KEEP_ENDED,
-        regularly: float = RECONCILE_EVERY,
-        admit: Callable[[str, int], None] = lambda project, active: None,
-        create_wait: float = CREATE_WAIT,
-        stop_grace: float = STOP_GRACE,
+        admission: Admission,
+        journal: Journal,
+        metrics: Metrics,
+        max_sessions: int | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._engine = engine
         self._store = store
-        self._keep_ended = keep_ended
-        self._admit = admit
-        self._create_wait = create_wait
-        self._stop_grace = stop_grace
+        self.admission = admission
+        self._journal = journal
+        self._metrics = metrics
+        self._max_sessions = max_sessions
+        self.patience = patience or Patience()
         self._active: dict[str, ActiveSession] = {}
         self._closing: dict[str, asyncio.Task[SessionFailure | None]] = {}
         self._shutting_down = False
-        self.leases = Leases(self._lease_lost, grace=lease_grace)
-        self._reaper = Reaper(self._expired, self._look_after, every=regularly)
+        self.leases = Leases(self._lease_lost, grace=self.patience.lease_grace)
+        self._reaper = Reaper(
+            self._time_over, self._warn, self._look_after, every=self.patience.regularly
+        )
+
+    @property
+    def accepts(self) -> bool:
+        """Whether new sessions may be created: not while the server drains or shuts down."""
+        return not self._shutting_down
 
     async def open(self) -> None:
-        """Bring store and engine into agreement, and watch from now on."""
-        await self.reconcile()
+        """Take over what a killed predecessor has left, and watch from now on."""
+        await reconcile.take_over(self, self._engine, self._store)
+        self.admission.open(self._capacity())  # only now: whoever runs already comes first
         self._reaper.open()
+
+    async def drain(self) -> None:
+        """Refuse new sessions, those in the line too, and return when every other one has ended."""
+        self._shutting_down = True
+        for active in list(self._active.values()):
+            if active.session.status is SessionStatus.QUEUED:
+                self._begin_close(active.id, ReleaseReason.SHUTDOWN)
+        while self._active or self._closing:
+            going: set[asyncio.Future[Any]] = {active.ended for active in self._active.values()}
+            await asyncio.wait(going | set(self._closing.values()))
 
     async def close_down(self) -> None:
         """Refuse new sessions and end every one with reason `shutdown`. Safe to call twice."""
@@ -99,15 +141,23 @@ class Sessions:
         await close_all([self._reaper.close, self._wait_for_closing])
 
     async def create(
-        self, project: str, request: CreateRequest, *, wait: bool = True
+        self,
+        project: str,
+        request: CreateRequest,
+        *,
+        wait: bool = True,
+        hung_up: Callable[[], bool] = lambda: False,
     ) -> tuple[Session, bool]:
         """Start a session, or find the one that lives under this id with the same options.
 
         Returns its record and whether this call made it. Without *wait* it returns at once, with a
-        session that is still starting. Raises `Conflict` (the id is in use with other options, has
-        ended, or was released before), `LaunchFailed`, `BrowserNotFound`, `NoCapacity` (the project
-        has reached a limit; or not live within 50 s: asking again with the same id goes on
-        waiting), or `ServiceError` 503.
+        session that waits for its turn or is still starting. *hung_up* tells whether the caller has
+        gone: a place in the line that nobody asks for is given up after a while.
+
+        Raises `Conflict` (the id is in use with other options, has ended, or was released before),
+        `LaunchFailed`, `BrowserNotFound`, `NoCapacity` (the line is full, or the project begins too
+        many; or not live within 50 s: asking again with the same id goes on waiting),
+        `ServiceError` 503, or `ConnectionResetError` once the caller has gone.
 
         The browser starts in a task of its own: cancelling this call leaves the session as it is,
         to be released by its id.
@@ -115,18 +165,36 @@ class Sessions:
         if self._shutting_down:
             raise shutting_down()
         active, made = self._join_or_begin(project, request)
-        if wait:
-            await self._until_live(active)
+        if not wait:
+            active.wanted = True
+            await active.until_admitted()
         else:
-            await self._until_admitted(active)
-        return at_this_moment(active.session), made
+            with self._attending(active):
+                if not await active.until_live(self.patience.create_wait, hung_up):
+                    raise self._not_yet(active)
+                active.wanted = not hung_up()
+        return self._shown(active), made
 
     def live(self, session_id: str) -> ActiveSession | None:
         """The session in the registry, whatever its project; `None` when its close has begun."""
         return self._active.get(session_id)
 
+    def room(self, project: str) -> ServerCapacity:
+        """How much room there is, as the project may know it."""
+        return self.admission.seen_by(project)
+
+    def counts(self) -> Mapping[str, int]:
+        """How many sessions have each status, those that are ending included."""
+        found = Counter(str(active.session.status) for active in self._active.values())
+        found[SessionStatus.RELEASING] += len(self._closing)
+        return {str(status): found[status] for status in SessionStatus if not status.ended}
+
     async def get(self, project: str, session_id: str) -> Session:
         """The record, ended ones too. Raises `SessionNotFound`, also for another project's."""
+        active = self._active.get(session_id)
+        if active is not None and active.project == project and active.recorded:
+            self._seen(active)
+            return self._shown(active)
         row = await self._store.get(session_id)
         if row is None or row.project != project:
             raise not_found(session_id)
@@ -157,11 +225,11 @@ class Sessions:
         if active.session.status is not SessionStatus.LIVE:
             raise Conflict(f"session {session_id} is still starting; extend it when it is live")
         life = SessionOptions(timeout=Seconds(timeout)).timeout
-        expires = now() + timedelta(seconds=life)
-        active.session = attrs.evolve(active.session, timeout=life, expires_at=expires)
+        active.session = records.extended(active.session, life)
         self._reaper.expire(active.id, life)
-        await self._store.put(active.row())
-        return at_this_moment(active.session)
+        await self._put(active)
+        active.note(EventType.EXTENDED, timeout=round(life * 1000))
+        return self._shown(active)
 
     async def release(self, project: str, session_id: str) -> Released:
         """End the session and return when all of it is gone.
@@ -204,31 +272,65 @@ class Sessions:
 
     async def reconcile(self) -> None:
         """Compare registry, engine and store, and repair each side. Safe at any moment."""
-        for active in list(self._active.values()):
-            if active.handle is None or active.session.status is not SessionStatus.LIVE:
-                continue
-            ended = await self._engine.poll(active.handle)
-            if ended is not None:
-                await self.close(active.id, *browser_gone(ended))
-        for session_id, handle in list(self._engine.running().items()):
-            if not self._known(session_id):
-                log.warning("session %s: stopping a browser that nobody owns", session_id)
-                try:
-                    await self._engine.stop(handle, grace=0)
-                except OSError as error:
-                    log.error("session %s: %s; trying again later", session_id, error)
-        for row in await self._store.unended():
-            if self._known(row.session.id):
-                continue
-            # Looked at again: it may have ended in order while the list was read.
-            now_stored = await self._store.get(row.session.id)
-            if now_stored is not None and not now_stored.session.status.ended:
-                await self._store.put(lost(now_stored))
+        await reconcile.repair(self, self._engine, self._store)
+
+    def _capacity(self) -> Capacity:
+        if self._max_sessions is None:
+            return self._engine.capacity()
+        return Capacity(sessions=self._max_sessions, reason="set by --max-sessions")
 
     async def _look_after(self) -> None:
         """What the reaper does regularly."""
         await self.reconcile()
-        await self._store.prune(now() - timedelta(seconds=self._keep_ended))
+        await self._store.prune(now() - timedelta(seconds=self.patience.keep_ended))
+
+    # ------------------------------------------------------------------ for `reconcile`
+
+    def known(self, session_id: str) -> bool:
+        """Whether the session is in the registry, or its close has begun and not ended."""
+        return session_id in self._active or session_id in self._closing
+
+    def running(self) -> Sequence[ActiveSession]:
+        """The sessions that are live."""
+        live = SessionStatus.LIVE
+        return [active for active in self._active.values() if active.session.status is live]
+
+    async def adopt(self, row: SessionRow, handle: BrowserHandle) -> None:
+        """Go on with a session of a predecessor whose browser still runs."""
+        active = await self._resume(row)
+        active.wanted = True
+        active.admitted.set()
+        active.ticket = self.admission.occupy(row.project, active.id)
+        active.note(EventType.RESTORED)
+        log.info("session %s: taken over, its browser still runs", active.id)
+        self._watch(active, handle, life=records.life_left(active.session))
+        await self._put(active)
+
+    async def wait_again(self, row: SessionRow) -> None:
+        """Put a session of a predecessor that had no browser yet back into the line.
+
+        Its client has to come again.
+        """
+        active = await self._resume(row)
+        active.ticket = self.admission.rejoin(row.project, active.id)
+        self._reaper.expect(active.id, self.patience.attendance)
+        active.starting = asyncio.create_task(self._start(active), name=f"start {active.id}")
+
+    async def give_up(self, row: SessionRow) -> None:
+        """Record the end of a session that nobody runs."""
+        active = ActiveSession(row.project, row.request, self._journal, row.session)
+        active.recorded = True
+        await self._journal.resume(active.id)
+        active.session = records.lost(row.session)
+        await self._finish(active)
+        self._journal.forget(active.id)
+
+    async def _resume(self, row: SessionRow) -> ActiveSession:
+        active = ActiveSession(row.project, row.request, self._journal, row.session)
+        active.recorded = True
+        await self._journal.resume(active.id)
+        self._active[active.id] = active
+        return active
 
     # ------------------------------------------------------------------ starting
 
@@ -238,9 +340,13 @@ class Sessions:
         if active is None and request.session_id in self._closing:
             raise Conflict(f"session {request.session_id} is ending; choose a new sessionId")
         if active is None:
-            mine = sum(other.project == project for other in self._active.values())
-            self._admit(project, mine)
-            active = ActiveSession(project, request)
+            try:
+                ticket = self.admission.enter(project, request.session_id)
+            except NoCapacity as error:
+                self._metrics.refused(error.code)
+                raise
+            active = ActiveSession(project, request, self._journal)
+            active.ticket = ticket
             self._active[active.id] = active
             active.starting = asyncio.create_task(self._start(active), name=f"start {active.id}")
             return active, True
@@ -251,22 +357,29 @@ class Sessions:
         return active, False
 
     async def _start(self, active: ActiveSession) -> None:
-        """Take the session from *starting* to *live*. Records its problem, never raises it."""
+        """Take the session from its create to *live*. Records its problem, never raises it."""
         try:
-            await self._refuse_used_id(active)
-            active.recorded = True
-            await self._store.put(active.row())  # before the launch: a crash leaves a trace
+            if not active.recorded:
+                await self._refuse_used_id(active)
+            await self._wait_for_turn(active)
+            active.session = records.starting(active.session)
+            await self._put(active)  # before the launch: a crash leaves a trace
+            active.note(EventType.STARTING)
             active.admitted.set()
-            active.handle = await self._engine.start(active.id, active.request.options)
-            await self._becomes_live(active, active.handle)
+            handle = await self._engine.start(active.id, active.request.options)
+            await self._becomes_live(active, handle)
         except Conflict as error:
             active.problem = error
             self._active.pop(active.id, None)
+            self._reaper.forget(active.id)
+            self._leave(active)
             active.ended.set_result(ReleaseReason.STARTUP_FAILED)
         except Exception as error:
             active.problem = launch_problem(error)
+            timed_out = isinstance(error, NoCapacity)
+            reason = ReleaseReason.CREATION_TIMEOUT if timed_out else ReleaseReason.STARTUP_FAILED
             failure = SessionFailure(code=code_of(active.problem), message=str(active.problem))
-            self._begin_close(active.id, ReleaseReason.STARTUP_FAILED, failure)
+            self._begin_close(active.id, reason, failure)
 
     async def _refuse_used_id(self, active: ActiveSession) -> None:
         if await self._store.buried(active.project, active.id):
@@ -281,47 +394,65 @@ class Sessions:
             )
         raise Conflict(f"session id {active.id} has been used; choose a new sessionId")
 
+    async def _wait_for_turn(self, active: ActiveSession) -> None:
+        ticket = active.claim
+        if ticket.granted.done():
+            return
+        active.session = records.queued(active.session)
+        await self._put(active)
+        active.note(EventType.QUEUED, place=self.admission.place(ticket))
+        active.admitted.set()
+        await asyncio.wait({ticket.granted}, timeout=self.patience.queue_timeout)
+        if not ticket.granted.done():
+            raise self.admission.waited_too_long(ticket, self.patience.queue_timeout)
+        self._metrics.waited(asyncio.get_running_loop().time() - ticket.since)
+
     async def _becomes_live(self, active: ActiveSession, handle: BrowserHandle) -> None:
-        started = now()
-        life = active.request.options.timeout
-        active.session = attrs.evolve(
-            active.session,
-            status=SessionStatus.LIVE,
-            started_at=started,
-            expires_at=started + timedelta(seconds=life),
-            user_agent=handle.user_agent,
-        )
+        active.session = records.live(active.session, handle.user_agent)
+        self._metrics.created(asyncio.get_running_loop().time() - active.claim.since)
+        active.note(EventType.LIVE, expires_at=active.session.expires_at)
+        self._watch(active, handle, life=active.session.timeout)
+        await self._put(active)
+
+    def _watch(self, active: ActiveSession, handle: BrowserHandle, *, life: float) -> None:
+        """See to it that the session ends as it should."""
+        active.handle = handle
+        active.traffic.last = asyncio.get_running_loop().time()
         self._reaper.expire(active.id, life)
+        if active.session.idle_timeout is not None:
+            self._reaper.end_idle(active.id, active.session.idle_timeout, active.traffic)
         handle.exited.add_done_callback(lambda done: self._browser_exited(active.id, done.result()))
+        active.pages.open(handle.endpoint)
         if active.request.lease_id is not None:
             self.leases.hold(active.project, active.request.lease_id)
-        await self._store.put(active.row())
 
-    async def _until_admitted(self, active: ActiveSession) -> None:
-        """Return when the start has got as far as the row; raise if it will not."""
-        if active.starting is None:
-            raise RuntimeError(f"session {active.id} is registered and was never begun")
-        admitted = asyncio.create_task(active.admitted.wait())
-        await asyncio.wait({admitted, active.starting}, return_when=asyncio.FIRST_COMPLETED)
-        admitted.cancel()
-        if not active.admitted.is_set():
-            raise_not_started(active)
+    def _not_yet(self, active: ActiveSession) -> NoCapacity:
+        if not active.claim.granted.done():
+            return self.admission.wait_longer(active.claim)
+        return NoCapacity(
+            f"session {active.id} is still starting; ask again with the same sessionId",
+            retry_after=1,
+        )
 
-    async def _until_live(self, active: ActiveSession) -> None:
-        if active.starting is None:
-            raise RuntimeError(f"session {active.id} is registered and was never begun")
-        done, _ = await asyncio.wait({active.starting}, timeout=self._create_wait)
-        if not done:
-            raise NoCapacity(
-                f"session {active.id} is still starting; ask again with the same sessionId",
-                retry_after=1,
-            )
-        if active.problem is None and active.session.status is SessionStatus.LIVE:
-            return
-        closing = self._closing.get(active.id)
-        if closing is not None:
-            await join(closing)
-        raise_not_started(active)
+    @contextmanager
+    def _attending(self, active: ActiveSession) -> Iterator[None]:
+        """Somebody waits for the session; when nobody does any more, it is kept for a while."""
+        active.attending += 1
+        self._reaper.attended(active.id)
+        try:
+            yield
+        finally:
+            active.attending -= 1
+            if not (active.attending or active.wanted) and active.id in self._active:
+                self._reaper.expect(active.id, self.patience.attendance)
+
+    def _seen(self, active: ActiveSession) -> None:
+        """Its owner has looked at the session: it is wanted, or at least waited for."""
+        if active.session.status is SessionStatus.LIVE:
+            active.wanted = True
+            self._reaper.attended(active.id)
+        elif not (active.attending or active.wanted):
+            self._reaper.expect(active.id, self.patience.attendance)
 
     # ------------------------------------------------------------------ ending
 
@@ -332,26 +463,34 @@ class Sessions:
         if active is None:
             return self._closing.get(session_id) or asyncio.create_task(_nothing())
         task = asyncio.create_task(self._close(active, reason, failure), name=f"close {session_id}")
+        active.closing = task
         self._closing[session_id] = task
-        task.add_done_callback(lambda _: self._closed(session_id, task))
+        task.add_done_callback(lambda _: self._closed(active, task))
         return task
 
-    def _closed(self, session_id: str, task: asyncio.Task[SessionFailure | None]) -> None:
-        if self._closing.get(session_id) is task:
-            del self._closing[session_id]
+    def _closed(self, active: ActiveSession, task: asyncio.Task[SessionFailure | None]) -> None:
+        if self._closing.get(active.id) is task:
+            del self._closing[active.id]
+        self._leave(active)
+        self._journal.forget(active.id)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("session %s: its end could not be recorded", session_id, exc_info=error)
+            log.error("session %s: its end could not be recorded", active.id, exc_info=error)
 
     async def _close(
         self, active: ActiveSession, reason: ReleaseReason, failure: SessionFailure | None
     ) -> SessionFailure | None:
         log.info("session %s: releasing (%s)", active.id, reason)
-        active.session = attrs.evolve(
-            active.session, status=SessionStatus.RELEASING, release_reason=reason, error=failure
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        active.session = records.releasing(
+            active.session, reason, evidence.of(active, reason, failure)
         )
-        crashed = reason is ReleaseReason.BROWSER_CRASHED
+        active.note(EventType.RELEASING, reason=reason)
+        grace = 0 if reason in records.CRASHED else self.patience.stop_grace
         closers = [
-            lambda: self._stop_browser(active, grace=0 if crashed else self._stop_grace),
+            lambda: self._stop_browser(active, grace=grace),
+            lambda: evidence.weigh(active, self._engine),
+            active.pages.close,
             lambda: self._record(active),
             lambda: self._let_go(active, reason),
         ]
@@ -361,14 +500,16 @@ class Sessions:
         except Exception as error:
             log.exception("session %s: closing failed", active.id)
             left = SessionFailure(code="cleanup_failed", message=f"something is left over: {error}")
-        active.session = attrs.evolve(
-            active.session,
-            status=SessionStatus.FAILED if left or reason in _FAILED else SessionStatus.RELEASED,
-            ended_at=now(),
-            error=failure or left,
-        )
-        await self._record(active)
+        active.session = records.ended(active.session, left)
+        self._metrics.released(reason, loop.time() - begun)
+        await self._finish(active)
         return left
+
+    async def _finish(self, active: ActiveSession) -> None:
+        """Record how it ended: the event first, so that the record counts it."""
+        active.note(EventType(f"session.{active.session.status}"), **evidence.details(active.session))
+        await self._journal.flush(active.id)
+        await self._record(active)
 
     async def _let_go(self, active: ActiveSession, reason: ReleaseReason) -> None:
         """Stop what watches the session, and tell whoever holds something open for it."""
@@ -380,6 +521,10 @@ class Sessions:
     async def _stop_browser(self, active: ActiveSession, *, grace: float) -> None:
         if active.handle is not None:
             await self._engine.stop(active.handle, grace=grace)
+
+    async def _put(self, active: ActiveSession) -> None:
+        active.recorded = True
+        await self._store.put(active.row())
 
     async def _record(self, active: ActiveSession) -> None:
         if active.recorded:
@@ -413,10 +558,15 @@ class Sessions:
         )
 
     def _browser_exited(self, session_id: str, ended: BrowserExit) -> None:
-        self._end(session_id, *browser_gone(ended))
+        self._end(session_id, *records.browser_gone(ended))
 
-    def _expired(self, session_id: str) -> None:
-        self._end(session_id, ReleaseReason.TIMEOUT)
+    def _time_over(self, session_id: str, reason: ReleaseReason) -> None:
+        self._end(session_id, reason)
+
+    def _warn(self, session_id: str) -> None:
+        active = self._active.get(session_id)
+        if active is not None:
+            active.note(EventType.TIMEOUT_SOON, expires_at=active.session.expires_at)
 
     def _lease_lost(self, project: str, lease_id: str) -> None:
         for active in list(self._active.values()):
@@ -430,8 +580,13 @@ class Sessions:
         if session_id in self._active:
             self._begin_close(session_id, reason, failure)
 
-    def _known(self, session_id: str) -> bool:
-        return session_id in self._active or session_id in self._closing
+    def _leave(self, active: ActiveSession) -> None:
+        self.admission.leave(active.claim)
+
+    def _shown(self, active: ActiveSession) -> Session:
+        """The record as it is at this moment, with the place in the line."""
+        place = self.admission.place(active.claim)
+        return attrs.evolve(at_this_moment(active.session), queue_position=place)
 
 
 async def _nothing() -> None:

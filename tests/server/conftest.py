@@ -9,22 +9,49 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import attrs
 import pytest
 from aiohttp import web
 
 from browsercloud.engines.base import Engine
 from browsercloud.engines.local import LocalEngine
+from browsercloud.server.admission import Admission
 from browsercloud.server.app import Server
 from browsercloud.server.config import ServerConfig
+from browsercloud.server.journal import Journal
 from browsercloud.server.keys import hash_key, key_row, make_key
+from browsercloud.server.metrics import Metrics
 from browsercloud.server.parts import PARTS, Parts
 from browsercloud.server.records import now
-from browsercloud.stores.base import Store
+from browsercloud.server.sessions import ATTENDANCE, CREATE_WAIT, Patience, Sessions
+from browsercloud.stores.base import Limits, Store
 from browsercloud.stores.memory import MemoryStore
 from browsercloud.testing import IdleEngine
 
 KEY, OTHER_KEY = "the-key-of-these-tests", "the-key-of-somebody-else"
 BODY = dict[str, Any]
+
+
+def sessions_on(
+    engine: Engine,
+    store: Store,
+    *,
+    limits_of: Callable[[str], Limits] = lambda project: Limits(),
+    max_line: int = 100,
+    max_sessions: int | None = None,
+    journal: Journal | None = None,
+    **patience: float,
+) -> Sessions:
+    """`Sessions` by themselves, without a server around them."""
+    return Sessions(
+        engine,
+        store,
+        admission=Admission(limits_of, max_line=max_line),
+        journal=journal or Journal(store),
+        metrics=Metrics(),
+        max_sessions=max_sessions,
+        patience=Patience(**patience),
+    )
 
 
 class Cloud:
@@ -92,7 +119,13 @@ async def start_cloud() -> AsyncIterator[StartCloud]:
     """Start servers; each is stopped after the test."""
     async with AsyncExitStack() as stack:
 
-        async def start(engine: Engine | None = None, **config: Any) -> Cloud:
+        async def start(
+            engine: Engine | None = None,
+            *,
+            create_wait: float = CREATE_WAIT,
+            attendance: float = ATTENDANCE,
+            **config: Any,
+        ) -> Cloud:
             engine = engine or IdleEngine()
             settings = {"port": 0, "api_key": KEY, **config}
             store = MemoryStore()
@@ -100,6 +133,10 @@ async def start_cloud() -> AsyncIterator[StartCloud]:
             server = Server(ServerConfig(**settings), engine, store)
             stack.push_async_callback(server.stop)
             await server.start()
+            sessions = server._app[PARTS].sessions
+            sessions.patience = attrs.evolve(
+                sessions.patience, create_wait=create_wait, attendance=attendance
+            )
             http = await stack.enter_async_context(aiohttp.ClientSession())
             return Cloud(server, engine, http, store)
 

@@ -24,6 +24,7 @@ from browsercloud.stores.base import Query, SessionRow
 from browsercloud.stores.memory import MemoryStore
 from browsercloud.testing import DyingEngine, FailingEngine, IdleEngine, NeverEngine, SlowEngine
 from tests.cancelling import at_every_await
+from tests.server.conftest import sessions_on
 
 MINE, THEIRS = "mine", "theirs"
 
@@ -63,7 +64,7 @@ async def running(
     engine: IdleEngine, *, lease_grace: float = 10, create_wait: float = 50
 ) -> AsyncIterator[Sessions]:
     """Sessions on a fake engine and a store that yields."""
-    sessions = Sessions(
+    sessions = sessions_on(
         engine, SlowStore(), lease_grace=lease_grace, create_wait=create_wait, stop_grace=0
     )
     await sessions.open()
@@ -339,10 +340,11 @@ async def test_reconcile_finds_unreported_deaths() -> None:
 async def test_reconcile_repairs_the_store_and_the_engine() -> None:
     """A row of a session that nobody runs is ended; a browser that nobody owns is stopped."""
     engine, store = IdleEngine(), MemoryStore()
-    first = Sessions(engine, store)
+    first = sessions_on(engine, store)
+    await first.open()
     made, _ = await first.create(MINE, request())
-    second = Sessions(engine, store)  # as after a restart: the first one's memory is lost
-    await second.open()
+    second = sessions_on(engine, store)  # as after a restart: the first one's memory is lost
+    await second.reconcile()
     record = await second.get(MINE, made.id)
     assert (record.status, record.release_reason) == ("failed", "shutdown")
     assert record.error is not None
@@ -394,7 +396,7 @@ async def test_without_waiting_a_used_id_is_refused_too() -> None:
 
 async def test_ended_sessions_are_pruned_in_time() -> None:
     """By the regular task, after `keep_ended`; what lives stays."""
-    sessions = Sessions(IdleEngine(), MemoryStore(), keep_ended=0.05, regularly=0.01)
+    sessions = sessions_on(IdleEngine(), MemoryStore(), keep_ended=0.05, regularly=0.01)
     await sessions.open()
     old, _ = await sessions.create(MINE, request())
     await sessions.release(MINE, old.id)

@@ -8,7 +8,7 @@ from attrs import frozen
 
 from browsercloud.server import gateway
 from browsercloud.server.parts import CALLER, parts
-from browsercloud.server.routes import health, leases, pages, sessions
+from browsercloud.server.routes import capacity, health, leases, pages, sessions
 from browsercloud.server.trust import Opens
 from browsercloud.wire import invalid, read_session_id
 
@@ -45,6 +45,7 @@ TABLE = (
     Route("GET", f"{ONE}/json/version", gateway.version, SESSION),
     Route("GET", f"{ONE}/json/version/", gateway.version, SESSION),
     Route("GET", "/", gateway.steel, SESSION),
+    Route("GET", "/v1/capacity", capacity.capacity),
     Route("GET", "/v1/leases/{lease_id}", leases.hold),
     Route("GET", PAGE, pages.debug, SESSION, html=True),
     Route("GET", f"{PAGE}/viewer", pages.viewer, SESSION, html=True),

@@ -57,7 +57,9 @@ async def create(request: web.Request) -> web.Response:
     """Start a session: 201 made, 200 it lives already, 202 not live yet."""
     wait = _boolean("wait", query(request, {"wait"}).get("wait", "true"))
     wanted = read_create(await read_json(request))
-    session, made = await parts(request).sessions.create(project(request), wanted, wait=wait)
+    session, made = await parts(request).sessions.create(
+        project(request), wanted, wait=wait, hung_up=lambda: _hung_up(request)
+    )
     live = session.status is SessionStatus.LIVE
     status = 202 if not live else 201 if made else 200
     return web.json_response(dump(with_urls(request, session)), status=status)
@@ -186,6 +188,10 @@ def _boolean(name: str, text: str) -> bool:
     if text not in _BOOLEANS:
         raise invalid([(name, "must be true or false")])
     return _BOOLEANS[text]
+
+
+def _hung_up(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 async def _no_body(request: web.Request) -> None:
