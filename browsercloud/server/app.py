@@ -16,6 +16,7 @@ from browsercloud.engines.base import Engine
 from browsercloud.errors import UsageError
 from browsercloud.server import middleware
 from browsercloud.server.config import ServerConfig
+from browsercloud.server.journal import Journal
 from browsercloud.server.keyring import Keyring
 from browsercloud.server.keys import older_key
 from browsercloud.server.limits import ProjectLimits
@@ -45,7 +46,7 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
         keep_ended=config.keep_ended,
         admit=ProjectLimits(keyring.limits).admit,
     )
-    here = Parts(sessions, store, Trust(config, keyring), keyring)
+    here = Parts(sessions, store, Trust(config, keyring), keyring, Journal(store))
     app[PARTS] = here
 
     async def life(_: web.Application) -> AsyncIterator[None]:
@@ -56,6 +57,8 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
             await engine.open()
             closers.append(store.close)
             await store.open()
+            closers.append(here.journal.close)
+            await here.journal.open()
             closers.append(keyring.close)
             await keyring.open()
             closers.append(here.sessions.close_down)
@@ -65,6 +68,7 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
             await close_all(closers)
 
     async def hang_up(_: web.Application) -> None:
+        here.journal.wake()
         # The CDP sockets have closed with their sessions; these would stay open for ever.
         await asyncio.gather(
             *(ws.close(code=WSCloseCode.GOING_AWAY, message=b"shutdown") for ws in here.sockets)
