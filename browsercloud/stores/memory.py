@@ -37,7 +37,7 @@ class MemoryStore:
         """Nothing to let go of."""
 
     async def put(self, row: SessionRow) -> None:
-        """Insert or replace; when there are too many ended rows, the oldest goes with its events."""
+        """Insert or replace; of too many ended rows the oldest goes, with its events."""
         self._rows[row.session.id] = row
         if row.session.status.ended:
             self._ended[row.session.id] = None
