@@ -67,7 +67,7 @@ class BrowserCloud:
         self._embedded: LocalServer | None = None
         self.lease = Lease(self._transport)
         self.sessions = Sessions(self._transport, self.config)
-        """Sessions by id: `create`, `retrieve`, `list`, `live`, `extend`, `release`."""
+        """Sessions by id: `create`, `retrieve`, `list`, `live`, `events`, `extend`, `release`, …"""
 
         self.playwright = PlaywrightAdapter(self.config)
         """Playwright for sessions that were made with `sessions.create`."""

@@ -8,7 +8,7 @@ import logging
 import math
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Literal, TypedDict, Unpack
 
 import attrs
@@ -16,6 +16,7 @@ import attrs
 from browsercloud import wire
 from browsercloud._aio import give_up, settle
 from browsercloud.client.config import ClientConfig
+from browsercloud.client.events import HELD, events_page
 from browsercloud.client.retries import AGAIN_IS_FINE, CHANGES_NOTHING, SAME_ID, Policy, repeat
 from browsercloud.client.transport import Transport, read
 from browsercloud.errors import (
@@ -37,6 +38,7 @@ from browsercloud.models import (
     ReleaseReason,
     ServerCapacity,
     Session,
+    SessionEvent,
     SessionList,
     SessionOptions,
     SessionStatus,
@@ -195,6 +197,41 @@ class Sessions:
         """What is open in the session now. Raises `SessionNotFound`, `SessionEnded`."""
         path = f"/v1/sessions/{check_session_id(session_id)}/live"
         return read(await self._call(CHANGES_NOTHING, "GET", path), LiveDetails)
+
+    async def events(
+        self, session_id: str, *, after: int = 0, limit: int = 100
+    ) -> tuple[SessionEvent, ...]:
+        """What happened in the session, oldest first: at most *limit* (1 to 1000) events.
+
+        Pass the last event's number as *after* for what follows it. Works during its life and after
+        its end, until the record is pruned. Raises `SessionNotFound`.
+        """
+        query = {"pointer": str(after), "limit": str(limit)}
+        page, _ = await events_page(
+            self._transport, self._config, check_session_id(session_id), query
+        )
+        return page
+
+    async def follow(self, session_id: str, *, after: int = 0) -> AsyncIterator[SessionEvent]:
+        """Every event with a greater number than *after*, those that were and each as it comes.
+
+            async for event in client.sessions.follow(session.id):
+                print(event.at, event.type, dict(event.details))
+
+        Ends when the session has ended and all is told. A lost connection is made again, and
+        nothing is left out or told twice. Raises as `events` does.
+        """
+        chosen, cursor = check_session_id(session_id), str(after)
+        while True:
+            query = {"pointer": cursor, "limit": "1000", "wait": "true"}
+            page, following = await events_page(
+                self._transport, self._config, chosen, query, held=HELD
+            )
+            for event in page:
+                yield event
+            if following is None:
+                return
+            cursor = following
 
     async def extend(self, session_id: str, timeout: float) -> Session:
         """Let the session live *timeout* seconds from now. Raises `SessionEnded` if it is over."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any, TypedDict, TypeGuard, Unpack
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -21,6 +21,14 @@ from browsercloud.errors import (
     SessionEnded,
     UsageError,
 )
+
+
+class RequestArgs(TypedDict, total=False):
+    """What a request may have besides method and path; `Transport.exchange` says what each is."""
+
+    body: Mapping[str, Any] | None
+    query: Mapping[str, str] | None
+    timeout: float | None
 
 
 class Transport:
@@ -52,7 +60,17 @@ class Transport:
         if self._http is not None:
             await self._http.close()
 
-    async def request(
+    async def request(self, method: str, path: str, **more: Unpack[RequestArgs]) -> Any:
+        """As `exchange`, for an answer that is an object; without the headers."""
+        value, _ = await self.exchange(method, path, **more)
+        if not isinstance(value, dict):
+            raise ConnectionFailed(
+                f"{self.url} answered {method} with a list: is that a browsercloud server?",
+                endpoint=self.url,
+            )
+        return value
+
+    async def exchange(
         self,
         method: str,
         path: str,
@@ -60,8 +78,8 @@ class Transport:
         body: Mapping[str, Any] | None = None,
         query: Mapping[str, str] | None = None,
         timeout: float | None = None,
-    ) -> Any:
-        """Send one request and return the JSON of its answer.
+    ) -> tuple[Any, Mapping[str, str]]:
+        """Send one request and return the JSON of its answer, an object or a list, and its headers.
 
         *timeout* is in seconds; the client's `request_timeout` by default. Raises the server's
         error as its own class, `ConnectionFailed` when there is none, and `UsageError` on a closed
@@ -78,7 +96,7 @@ class Transport:
                 timeout=aiohttp.ClientTimeout(total=seconds),
                 allow_redirects=False,
             ) as response:
-                return _answer(response, await response.read(), self.url)
+                return _answer(response, await response.read(), self.url), response.headers
         except TimeoutError:
             raise self._failed(f"no answer within {seconds:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
@@ -131,7 +149,7 @@ def _answer(response: aiohttp.ClientResponse, body: bytes, url: str) -> Any:
         value = json.loads(body) if body else None
     except (ValueError, RecursionError):
         value = None
-    if response.status < 300 and isinstance(value, dict):
+    if response.status < 300 and isinstance(value, dict | list):
         return value
     if response.status < 300:
         raise ConnectionFailed(

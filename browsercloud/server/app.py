@@ -56,7 +56,7 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
             queue_timeout=config.queue_timeout,
         ),
     )
-    here = Parts(sessions, store, Trust(config, keyring), keyring)
+    here = Parts(sessions, store, Trust(config, keyring), keyring, journal)
     app[PARTS] = here
 
     async def life(_: web.Application) -> AsyncIterator[None]:
@@ -78,6 +78,7 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
             await close_all(closers)
 
     async def hang_up(_: web.Application) -> None:
+        here.journal.wake()
         # The CDP sockets have closed with their sessions; these would stay open for ever.
         await asyncio.gather(
             *(ws.close(code=WSCloseCode.GOING_AWAY, message=b"shutdown") for ws in here.sockets)

@@ -17,6 +17,7 @@ from browsercloud._aio import join, stop_task
 from browsercloud.errors import ServiceError, SessionEnded
 from browsercloud.models import Session, SessionStatus
 from browsercloud.server.active import ActiveSession, not_found
+from browsercloud.server.journal import Journal
 from browsercloud.server.keyring import Keyring
 from browsercloud.server.sessions import Sessions
 from browsercloud.server.trust import Caller, Trust, is_upgrade
@@ -42,6 +43,7 @@ class Parts:
     store: Store
     trust: Trust
     keyring: Keyring
+    journal: Journal
     http: ClientSession = field(init=False, repr=False)
     """For the browsers' endpoints; there while the application runs."""
 

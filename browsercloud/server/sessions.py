@@ -507,7 +507,9 @@ class Sessions:
 
     async def _finish(self, active: ActiveSession) -> None:
         """Record how it ended: the event first, so that the record counts it."""
-        active.note(EventType(f"session.{active.session.status}"), **evidence.details(active.session))
+        active.note(
+            EventType(f"session.{active.session.status}"), **evidence.details(active.session)
+        )
         await self._journal.flush(active.id)
         await self._record(active)
 

@@ -94,7 +94,11 @@ class Store(Protocol):
         """Every row whose session has not ended, of all projects, oldest first."""
 
     async def append(self, session_id: str, events: Sequence[SessionEvent]) -> None:
-        """Add events to a session's, in their order. Those of an unknown session are dropped."""
+        """Add events to a session's, in the order of their numbers.
+
+        One whose number is not greater than the last one's is there already: the call may be
+        repeated. Those of an unknown session are dropped.
+        """
 
     async def events(
         self, session_id: str, *, after: int = 0, limit: int = 100

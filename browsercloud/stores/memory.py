@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 
 import attrs
 
-from browsercloud.models import Session
+from browsercloud.models import Session, SessionEvent
 from browsercloud.stores.base import KeyRow, Limits, Query, SessionRow
 
 MAX_ENDED = 10_000
@@ -20,6 +22,7 @@ class MemoryStore:
 
     def __init__(self, *, max_ended: int = MAX_ENDED) -> None:
         self._rows: dict[str, SessionRow] = {}  # in the order of creation
+        self._events: dict[str, list[SessionEvent]] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._tombstones: OrderedDict[tuple[str, str], datetime] = OrderedDict()
         self._max_ended = max_ended
@@ -34,13 +37,13 @@ class MemoryStore:
         """Nothing to let go of."""
 
     async def put(self, row: SessionRow) -> None:
-        """Insert or replace; the oldest ended row goes when there are too many."""
+        """Insert or replace; of too many ended rows the oldest goes, with its events."""
         self._rows[row.session.id] = row
         if row.session.status.ended:
             self._ended[row.session.id] = None
             if len(self._ended) > self._max_ended:
                 oldest, _ = self._ended.popitem(last=False)
-                del self._rows[oldest]
+                self._forget(oldest)
 
     async def get(self, session_id: str) -> SessionRow | None:
         """The row, or `None`."""
@@ -64,6 +67,21 @@ class MemoryStore:
         """Rows not ended, oldest first."""
         return [row for row in self._rows.values() if not row.session.status.ended]
 
+    async def append(self, session_id: str, events: Sequence[SessionEvent]) -> None:
+        """Add what is new."""
+        if session_id in self._rows:
+            kept = self._events.setdefault(session_id, [])
+            last = kept[-1].number if kept else 0
+            kept.extend(event for event in events if event.number > last)
+
+    async def events(
+        self, session_id: str, *, after: int = 0, limit: int = 100
+    ) -> Sequence[SessionEvent]:
+        """One page, found by bisection."""
+        kept = self._events.get(session_id, [])
+        start = bisect_right(kept, after, key=attrgetter("number"))
+        return kept[start : start + limit]
+
     async def bury(self, project: str, session_id: str) -> None:
         """Remember the id; the oldest tombstone goes when there are too many."""
         self._tombstones.setdefault((project, session_id), datetime.now(UTC))
@@ -78,10 +96,15 @@ class MemoryStore:
         """Forget what is older."""
         old = [name for name in self._ended if _ended_at(self._rows[name].session) < before]
         for name in old:
-            del self._ended[name], self._rows[name]
+            del self._ended[name]
+            self._forget(name)
         for grave in [grave for grave, left in self._tombstones.items() if left < before]:
             del self._tombstones[grave]
         return len(old)
+
+    def _forget(self, session_id: str) -> None:
+        del self._rows[session_id]
+        self._events.pop(session_id, None)
 
     async def add_key(self, row: KeyRow) -> None:
         """Insert the key."""

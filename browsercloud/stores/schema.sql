@@ -119,3 +119,20 @@ CREATE TRIGGER limits_changed AFTER UPDATE ON limits
 BEGIN
     UPDATE access SET version = version + 1;
 END;
+
+-- version 3
+ALTER TABLE sessions ADD COLUMN engine_state TEXT; -- JSON: how to find the browser; NULL before it
+
+CREATE TABLE events (
+    session INTEGER NOT NULL, -- its number in `sessions`
+    number INTEGER NOT NULL, -- its place in the session's events, from 1
+    at REAL NOT NULL, -- seconds since 1970
+    type TEXT NOT NULL,
+    details TEXT NOT NULL, -- JSON
+    PRIMARY KEY (session, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER session_gone_with_events AFTER DELETE ON sessions
+BEGIN
+    DELETE FROM events WHERE session = OLD.number;
+END;

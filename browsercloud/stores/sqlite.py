@@ -12,17 +12,21 @@ from typing import Any
 
 import attrs
 
-from browsercloud.models import CreateRequest, Session
+from browsercloud.models import CreateRequest, Session, SessionEvent
 from browsercloud.stores.base import KeyRow, Limits, Query, SessionRow
 from browsercloud.stores.database import Database
 from browsercloud.wire import dump, load
 
 FILE_NAME = "browsercloud.db"
 PRUNED_AT_ONCE = 500
-"""Rows that one transaction of `prune` removes, so that others are not kept waiting."""
+"""Sessions that one transaction of `prune` removes, so that others are not kept waiting."""
+
+PRUNED_ROWS = 5_000
+"""Rows, events among them, after which it takes no further session."""
 
 _EVERY = ("", "")
 _LAST = 2**63 - 1
+_ROW = "s.project, s.record, s.request, s.engine_state"
 _KEY = "id, hash, prefix, project, created_at, used_at, revoked_at"
 
 
@@ -67,6 +71,17 @@ class SqliteStore:
         """Rows not ended, oldest first."""
         return await self._database.read(_unended)
 
+    async def append(self, session_id: str, events: Sequence[SessionEvent]) -> None:
+        """Add what is new, all of it or nothing."""
+        await self._database.write(partial(_append, session_id=session_id, events=events))
+
+    async def events(
+        self, session_id: str, *, after: int = 0, limit: int = 100
+    ) -> Sequence[SessionEvent]:
+        """One page; costs the same wherever it is and however many there are."""
+        found = (EVENTS, (session_id, after, limit))
+        return await self._database.read(lambda db: [_event(*row) for row in db.execute(*found)])
+
     async def bury(self, project: str, session_id: str) -> None:
         """Leave a tombstone."""
         sql = "INSERT OR IGNORE INTO tombstones VALUES (?, ?, ?)"
@@ -80,9 +95,9 @@ class SqliteStore:
         return await self._database.read(lambda db: db.execute(sql, grave).fetchone() is not None)
 
     async def prune(self, before: datetime) -> int:
-        """Forget what is older, in transactions of 500 rows; other calls come in between."""
-        total, pruned = 0, PRUNED_AT_ONCE
-        while pruned >= PRUNED_AT_ONCE:
+        """Forget what is older, in small transactions; other calls come in between."""
+        total, pruned = 0, -1
+        while pruned:
             pruned = await self._database.write(partial(_prune, before=before.timestamp()))
             total += pruned
         return total
@@ -141,11 +156,11 @@ def _put(db: sqlite3.Connection, row: SessionRow) -> None:
     ended_at = (session.ended_at or session.created_at) if session.status.ended else None
     plain = attrs.evolve(session, websocket_url="", debug_url="", session_viewer_url="")
     found = db.execute(
-        "INSERT INTO sessions (id, project, status, ended_at, record, request)"
-        " VALUES (?, ?, ?, ?, ?, ?)"
+        "INSERT INTO sessions (id, project, status, ended_at, record, request, engine_state)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (id) DO UPDATE SET project = excluded.project, status = excluded.status,"
-        " ended_at = excluded.ended_at, record = excluded.record, request = excluded.request"
-        " RETURNING number",
+        " ended_at = excluded.ended_at, record = excluded.record, request = excluded.request,"
+        " engine_state = excluded.engine_state RETURNING number",
         (
             session.id,
             row.project,
@@ -153,6 +168,7 @@ def _put(db: sqlite3.Connection, row: SessionRow) -> None:
             ended_at.timestamp() if ended_at else None,
             json.dumps(dump(plain)),
             json.dumps(dump(row.request)),
+            json.dumps(dict(row.engine_state)) if row.engine_state is not None else None,
         ),
     ).fetchall()
     _label(db, found[0][0], row)
@@ -172,7 +188,7 @@ def _label(db: sqlite3.Connection, number: int, row: SessionRow) -> None:
 
 
 def _get(db: sqlite3.Connection, session_id: str) -> SessionRow | None:
-    sql = "SELECT project, record, request FROM sessions WHERE id = ?"
+    sql = f"SELECT {_ROW} FROM sessions AS s WHERE id = ?"  # noqa: S608  a constant
     rows = _rows(db.execute(sql, (session_id,)))
     return rows[0] if rows else None
 
@@ -202,7 +218,7 @@ def page_sql(
     where, values = _found_by(query, filters)
     # CROSS JOIN keeps the order: the label's index first, then the page's rows and no others.
     statement = (
-        "SELECT s.project, s.record, s.request FROM labels AS l"  # noqa: S608  see _found_by
+        f"SELECT {_ROW} FROM labels AS l"  # noqa: S608  see _found_by
         f" CROSS JOIN sessions AS s ON s.number = l.number WHERE {where}"
         " AND l.number < ? ORDER BY l.number DESC LIMIT ?"
     )
@@ -242,18 +258,20 @@ def _count(db: sqlite3.Connection, query: Query, name: str, value: str) -> int:
 
 
 def _unended(db: sqlite3.Connection) -> Sequence[SessionRow]:
-    sql = "SELECT project, record, request FROM sessions WHERE ended_at IS NULL ORDER BY number"
-    return _rows(db.execute(sql))
+    where = "ended_at IS NULL ORDER BY number"
+    return _rows(db.execute(f"SELECT {_ROW} FROM sessions AS s WHERE {where}"))  # noqa: S608
 
 
 def _prune(db: sqlite3.Connection, before: float) -> int:
-    sessions = db.execute(
-        "DELETE FROM sessions WHERE number IN"
-        " (SELECT number FROM sessions WHERE ended_at < ? ORDER BY ended_at LIMIT ?)",
-        (before, PRUNED_AT_ONCE),
-    )
+    """Forget some of it, and say how many sessions; 0 when there is nothing left to forget."""
+    pruned, begun = 0, db.total_changes  # counts what the triggers remove, too
+    sql = "SELECT number FROM sessions WHERE ended_at < ? ORDER BY ended_at LIMIT ?"
+    for number in db.execute(sql, (before, PRUNED_AT_ONCE)).fetchall():
+        pruned += db.execute("DELETE FROM sessions WHERE number = ?", number).rowcount
+        if db.total_changes - begun >= PRUNED_ROWS:
+            break
     db.execute("DELETE FROM tombstones WHERE buried_at < ?", (before,))
-    return sessions.rowcount
+    return pruned
 
 
 def _rows(found: sqlite3.Cursor) -> list[SessionRow]:
@@ -262,9 +280,48 @@ def _rows(found: sqlite3.Cursor) -> list[SessionRow]:
             project=project,
             session=load(json.loads(record), Session),
             request=load(json.loads(request), CreateRequest),
+            engine_state=json.loads(engine_state) if engine_state is not None else None,
         )
-        for project, record, request in found
+        for project, record, request, engine_state in found
     ]
+
+
+# ---------------------------------------------------------------------- events
+
+EVENTS = (
+    "SELECT number, at, type, details FROM events"
+    " WHERE session = (SELECT number FROM sessions WHERE id = ?) AND number > ?"
+    " ORDER BY number LIMIT ?"
+)
+"""The statement for one page of a session's events."""
+
+
+def _append(db: sqlite3.Connection, session_id: str, events: Sequence[SessionEvent]) -> None:
+    found = db.execute("SELECT number FROM sessions WHERE id = ?", (session_id,)).fetchone()
+    if found is None:
+        return
+    sql = "SELECT ifnull(max(number), 0) FROM events WHERE session = ?"
+    last = db.execute(sql, found).fetchone()[0]
+    db.executemany(
+        "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
+        [
+            (
+                *found,
+                event.number,
+                event.at.timestamp(),
+                event.type,
+                json.dumps(dict(event.details)),
+            )
+            for event in events
+            if event.number > last
+        ],
+    )
+
+
+def _event(number: int, at: float, kind: str, details: str) -> SessionEvent:
+    return SessionEvent(
+        number=number, at=datetime.fromtimestamp(at, UTC), type=kind, details=json.loads(details)
+    )
 
 
 # ---------------------------------------------------------------------- keys

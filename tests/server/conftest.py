@@ -13,6 +13,7 @@ import attrs
 import pytest
 from aiohttp import web
 
+from browsercloud.cdp.capture import PageUrls
 from browsercloud.engines.base import Engine
 from browsercloud.engines.local import LocalEngine
 from browsercloud.server.admission import Admission
@@ -184,8 +185,9 @@ class Upstream:
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    """The endpoint."""
+async def upstream(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Upstream]:
+    """The endpoint. The only sockets to it are the gateway's."""
+    monkeypatch.setattr(PageUrls, "open", lambda self, endpoint: None)
     echo = Upstream()
     app = web.Application()
     app.router.add_get("/devtools/browser/x", echo.echo)

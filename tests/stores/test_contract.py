@@ -16,6 +16,7 @@ from browsercloud.models import (
     Dimensions,
     ReleaseReason,
     Session,
+    SessionEvent,
     SessionFailure,
     SessionOptions,
     SessionStatus,
@@ -161,8 +162,15 @@ async def test_a_row_comes_back_as_it_was(store: Store) -> None:
             duration=options.timeout,
             release_reason=ReleaseReason.BROWSER_CRASHED,
             error=SessionFailure(
-                code="x", message="y", exit_code=1, signal="SIGKILL", stderr=("a", "b")
+                code="x",
+                message="y",
+                exit_code=1,
+                signal="SIGKILL",
+                stderr=("a", "b"),
+                urls=("https://example.com/?…",),
+                memory=2**33,
             ),
+            event_count=7,
             browser=options.browser,
             dimensions=options.dimensions,
             user_agent="me",
@@ -177,12 +185,83 @@ async def test_a_row_comes_back_as_it_was(store: Store) -> None:
             options=options,
             given={"name": "Zoë"},
         ),
+        engine_state={"pid": 1, "started": 12.5, "nested": {"a": [None]}},
     )
     await store.put(whole)
     found = await store.get(whole.session.id)
     assert found == whole
     assert found.request.given == whole.request.given
     assert await ids(store, metadata=options.metadata) == [1]
+    assert [other.engine_state for other in await store.unended()] == []
+    live = row(2)
+    await store.put(attrs.evolve(live, engine_state={"pid": 2}))
+    assert [other.engine_state for other in await store.unended()] == [{"pid": 2}]
+    listed, _ = await store.list(Query(project="mine"))
+    assert [other.engine_state for other in listed] == [{"pid": 2}, whole.engine_state]
+    await store.put(live)
+    assert [other.engine_state for other in await store.unended()] == [None]
+
+
+def event(number: int, **details: object) -> SessionEvent:
+    """An event of any session."""
+    at = START + timedelta(microseconds=number * 1001)
+    return SessionEvent(number=number, at=at, type=f"test.{number % 3}", details=details)
+
+
+async def numbers(store: Store, session_id: str, **page: int) -> list[int]:
+    """The numbers of the events of one page."""
+    return [found.number for found in await store.events(session_id, **page)]
+
+
+async def test_events_come_back_as_they_were(store: Store) -> None:
+    """In their order, page by page; each session has its own."""
+    for number in (1, 2):
+        await store.put(row(number))
+    mine, other = row(1).session.id, row(2).session.id
+    kept = [event(1, name="Zoë 🦊"), event(2, nested={"a": [1, 2.5, None, True]}), event(3)]
+    await store.append(mine, kept[:2])
+    await store.append(other, [event(1)])
+    await store.append(mine, kept[2:])
+    await store.append(mine, [])
+    assert list(await store.events(mine)) == kept
+    assert await numbers(store, mine, limit=2) == [1, 2]
+    assert await numbers(store, mine, after=2) == [3]
+    assert await numbers(store, mine, after=3) == []
+    assert await numbers(store, mine, after=10**15) == []
+    assert await numbers(store, other) == [1]
+    assert await numbers(store, row(3).session.id) == []
+
+
+async def test_an_append_may_be_repeated(store: Store) -> None:
+    """What is there already stays as it is, whatever comes under its number; gaps are kept."""
+    await store.put(row(1))
+    mine = row(1).session.id
+    await store.append(mine, [event(1), event(2)])
+    await store.append(mine, [event(1, late=True), event(2), event(5)])
+    await store.append(mine, [event(4)])
+    assert list(await store.events(mine)) == [event(1), event(2), event(5)]
+    await store.put(row(1, name="new"))
+    assert await numbers(store, mine) == [1, 2, 5]
+
+
+async def test_events_go_with_their_session(store: Store) -> None:
+    """Those of an unknown session are not kept; a pruned one leaves none to its id's next user."""
+    mine = row(1).session.id
+    await store.append(mine, [event(1)])
+    await store.put(row(1))
+    assert await numbers(store, mine) == []
+    for number in (1, 2):
+        await store.put(ended(row(number), START))
+        await store.append(row(number).session.id, [event(n) for n in range(1, 6_001)])
+    await store.put(ended(row(3), START + timedelta(days=2)))
+    await store.append(row(3).session.id, [event(1)])
+    assert await store.prune(START + timedelta(days=1)) == 2
+    assert await numbers(store, mine) == []
+    assert await numbers(store, row(3).session.id) == [1]
+    await store.put(row(1))
+    assert await numbers(store, mine) == []
+    await store.append(mine, [event(1)])
+    assert await numbers(store, mine) == [1]
 
 
 async def test_counts_follow_every_change(store: Store) -> None:
@@ -332,6 +411,8 @@ async def test_cancelled_at_every_await(store: Store) -> None:
         await store.put(mine)
         await store.get(mine.session.id)
         await store.put(ended(mine))
+        await store.append(mine.session.id, [event(1), event(2)])
+        await store.events(mine.session.id)
         await store.list(Query(project="mine", metadata=mine.session.metadata))
         await store.unended()
         await store.bury("mine", mine.session.id)
@@ -350,11 +431,12 @@ async def test_cancelled_at_every_await(store: Store) -> None:
                 Query(project="mine", metadata=found.session.metadata, status=found.session.status)
             )
             assert labelled == 1
+            assert await numbers(store, found.session.id) in ([], [1, 2])
         assert len(await store.keys()) <= number
         assert await store.limits() in ({}, {"mine": Limits(rate=number)})
 
     places = await at_every_await(everything, sound)
-    assert places == (0 if isinstance(store, MemoryStore) else 12)
+    assert places == (0 if isinstance(store, MemoryStore) else 14)
 
 
 async def test_closing_twice_is_silent(store: Store) -> None:

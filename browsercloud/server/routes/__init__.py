@@ -8,7 +8,7 @@ from attrs import frozen
 
 from browsercloud.server import gateway
 from browsercloud.server.parts import CALLER, parts
-from browsercloud.server.routes import capacity, health, leases, pages, sessions
+from browsercloud.server.routes import capacity, events, health, leases, pages, sessions
 from browsercloud.server.trust import Opens
 from browsercloud.wire import invalid, read_session_id
 
@@ -41,6 +41,7 @@ TABLE = (
     Route("POST", f"{ONE}/extend", sessions.extend),
     Route("GET", f"{ONE}/live", sessions.live, SESSION),
     Route("GET", f"{ONE}/live-details", sessions.live, SESSION),
+    Route("GET", f"{ONE}/events", events.index, SESSION),
     Route("GET", f"{ONE}/cdp", gateway.cdp, SESSION),
     Route("GET", f"{ONE}/json/version", gateway.version, SESSION),
     Route("GET", f"{ONE}/json/version/", gateway.version, SESSION),

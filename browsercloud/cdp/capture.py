@@ -1,0 +1,147 @@
+"""What a browser shows right now: the addresses of its pages, as evidence for its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import define
+
+from browsercloud._aio import join, stop_task
+from browsercloud.cdp.connection import CdpConnection, CdpError
+
+MAX_URLS = 20
+MAX_URL_LENGTH = 300
+MAX_MEDIA_TYPE = 100
+
+GOODBYE = 2.0
+"""A page that closed so shortly before the browser was gone was closed by its end, in seconds."""
+
+_PAGES = [{"type": "page"}, {"exclude": True}]
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_NESTED = ("view-source", "blob", "filesystem")
+_UNREADABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]")
+
+log = logging.getLogger(__name__)
+
+
+@define
+class _Page:
+    url: str
+    closed_at: float | None = None
+
+
+class PageUrls:
+    """Which pages a browser has open, over a connection of its own that attaches to none of them.
+
+    Neither the browser nor whoever uses it notices: `open` returns at once, and a browser that
+    refuses, hangs or dies is a line in the debug log.
+    """
+
+    def __init__(self) -> None:
+        self._pages: dict[str, _Page] = {}  # by target; the one that went somewhere last is last
+        self._gone = False
+        self._watching: asyncio.Task[None] | None = None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """At most 20, as `clean_url` makes them; the page that went somewhere last comes last.
+
+        Once the browser is gone, those that were open when it went. Empty if nothing is known.
+        """
+        told = [page.url for page in self._pages.values() if self._gone or page.closed_at is None]
+        return tuple(told[-MAX_URLS:])
+
+    def open(self, endpoint: str) -> None:
+        """Begin to watch the browser at *endpoint* in the background; a second call does nothing.
+
+        Whoever opened it closes it, also after the browser is gone.
+        """
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch(endpoint), name="page urls")
+
+    async def close(self) -> None:
+        """Let go of the browser. `urls` stays as it is. Safe to call twice."""
+        await stop_task(self._watching)
+
+    async def _watch(self, endpoint: str) -> None:
+        try:
+            async with await CdpConnection.open(endpoint) as browser:
+                browser.on("Target.targetCreated", self._changed)
+                browser.on("Target.targetInfoChanged", self._changed)
+                browser.on("Target.targetDestroyed", self._destroyed)
+                await browser.send(
+                    "Target.setDiscoverTargets", {"discover": True, "filter": _PAGES}
+                )
+                await join(browser.closed)
+                self._forget_closed()
+                self._gone = True
+        except (CdpError, TimeoutError) as error:
+            log.debug("the pages of a browser are not known: %s", error)
+
+    def _changed(self, params: Mapping[str, Any], _: str | None) -> None:
+        target = params["targetInfo"]
+        if target["type"] != "page" or target["url"].startswith("devtools:"):
+            return
+        url, before = clean_url(target["url"]), self._pages.get(target["targetId"])
+        # Titles change too; only a page that went somewhere moves to the end.
+        if url and (before is None or before.url != url):
+            self._pages.pop(target["targetId"], None)
+            self._pages[target["targetId"]] = _Page(url)
+
+    def _destroyed(self, params: Mapping[str, Any], _: str | None) -> None:
+        closed = self._pages.get(params["targetId"])
+        if closed is not None:
+            closed.closed_at = asyncio.get_running_loop().time()
+        self._forget_closed()
+
+    def _forget_closed(self) -> None:
+        # A browser that is told to end closes its pages one by one, and only then hangs up.
+        since = asyncio.get_running_loop().time() - GOODBYE
+        self._pages = {
+            target: page
+            for target, page in self._pages.items()
+            if page.closed_at is None or page.closed_at >= since
+        }
+
+
+def clean_url(url: str) -> str:
+    """*url* without what may be secret or long: user and password, query, fragment, inline content.
+
+    At most 300 characters. What a page can be told by stays: scheme, host, port and path.
+    """
+    text = _UNREADABLE.sub("�", _cleaned(url.partition("#")[0]))
+    return text if len(text) <= MAX_URL_LENGTH else text[: MAX_URL_LENGTH - 1] + "…"
+
+
+def _cleaned(url: str) -> str:
+    found = _SCHEME.match(url)
+    scheme = found.group(1).lower() if found else ""
+    rest = url[found.end() :] if found else url
+    if scheme in _NESTED:
+        inner = _cleaned(rest)
+        return f"{scheme}:{inner if scheme == 'view-source' else _origin(inner) + '/…'}"
+    if scheme == "data":
+        kind = rest.partition(",")[0]
+        return f"data:{kind},…" if len(kind) <= MAX_MEDIA_TYPE and "," in rest else "data:…"
+    if not rest.startswith("//") and scheme not in ("", "about"):
+        return f"{scheme}:…"  # mailto, javascript: all of it is content
+    before, asked, _ = rest.partition("?")
+    return f"{scheme}{':' if scheme else ''}{_without_user(before)}{'?…' if asked else ''}"
+
+
+def _without_user(text: str) -> str:
+    """`//user:password@host/path` → `//host/path`."""
+    if not text.startswith("//"):
+        return text
+    authority, slash, path = text[2:].partition("/")
+    return f"//{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def _origin(url: str) -> str:
+    """`https://host/anything` → `https://host`; `null/anything` → `null`."""
+    head, double, rest = url.partition("//")
+    return head + double + rest.partition("/")[0] if double else url.partition("/")[0]
