@@ -13,6 +13,8 @@ DROP_AFTER = "let the server do it, then drop the connection without an answer"
 BAD_GATEWAY = "let the server do it, then answer as a proxy that has lost patience"
 DROP_BEFORE = "drop the connection without asking the server"
 
+KEPT = ("Next-Cursor",)
+
 
 class FaultyProxy:
     """Passes requests on to *target*, and does `faults[0]`, `faults[1]`, … to the first of them."""
@@ -50,11 +52,14 @@ class FaultyProxy:
             ) as response,
         ):
             content = await response.read()
+            kept = {name: response.headers[name] for name in KEPT if name in response.headers}
         if fault == DROP_AFTER:
             return self._drop(request)
         if fault == BAD_GATEWAY:
             return web.Response(status=520, text="<h1>unknown error</h1>")
-        return web.Response(body=content, status=response.status, content_type="application/json")
+        return web.Response(
+            body=content, status=response.status, content_type="application/json", headers=kept
+        )
 
     def _drop(self, request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
