@@ -105,7 +105,7 @@ class Child:
             if CAN_LOOK:
                 os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
             else:
-                _wait_by_kqueue(self.pid)
+                wait_by_kqueue(self.pid)
         with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
             self._loop.call_soon_threadsafe(self._tell)
 
@@ -117,7 +117,8 @@ class Child:
                 self.exited.set_result(code)
 
 
-def _wait_by_kqueue(pid: int) -> None:
+def wait_by_kqueue(pid: int) -> None:
+    """Block until the process ends, whoever started it: macOS. Raises `OSError` if it has."""
     # Named by string, as type checkers know these only on the systems that have them.
     exit_of = {name: getattr(select, name) for name in dir(select) if name.startswith("KQ_")}
     event = getattr(select, "kevent")(  # noqa: B009

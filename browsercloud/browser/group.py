@@ -10,6 +10,7 @@ the leader is known by its start time, or, with the leader gone, runs its progra
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -18,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,12 @@ REMOVE_PATIENCE = 5.0
 POLL_INTERVAL = 0.02
 PARENT_INTERVAL = 0.5
 """How often the guard asks for its parent where the kernel cannot tell it of the end."""
+
+PARENT_PATIENCE = 2.0
+"""Seconds for a parent that has let go of the pipe to be seen dead."""
+
+HEIR_INTERVAL = 0.2
+"""How often the guard of a dead engine looks whether a successor has come."""
 
 
 class Mark(NamedTuple):
@@ -209,10 +216,28 @@ class Watched:
     def __init__(self) -> None:
         self.browsers: dict[str, Mark] = {}
         self.folders: dict[str, str] = {}
+        self.adoptable: set[str] = set()
+        """Sessions whose browser a successor could take over."""
+
         self.orderly = False
+        self.ended = False
+        """Whether the parent wants all of it gone now."""
+
+        self.taken = False
+        """Whether the parent has seen to everything that an earlier engine left."""
+
+        self._rest = b""
+
+    def read(self) -> bool:
+        """Hear what is in the pipe; whether there may come more."""
+        piece = os.read(0, 65536)
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        for line in lines:
+            self.hear(line)
+        return bool(piece)
 
     def hear(self, line: bytes) -> None:
-        """One message: `{"folder": [key, path]}`, `{"browser": [key, mark]}`, `{"gone": key}`."""
+        """One message, such as `{"folder": [key, path]}`; see below."""
         message: dict[str, Any] = json.loads(line)
         if "folder" in message:
             key, path = message["folder"]
@@ -220,63 +245,158 @@ class Watched:
         if "browser" in message:
             key, fields = message["browser"]
             self.browsers[key] = Mark(*fields)
+        if "adoptable" in message:
+            self.adoptable.add(message["adoptable"])
+        if "ending" in message:
+            self.adoptable.discard(message["ending"])
         if "gone" in message:
+            self.adoptable.discard(message["gone"])
             self.browsers.pop(message["gone"], None)
             self.folders.pop(message["gone"], None)
         self.orderly = self.orderly or "bye" in message
+        self.ended = self.ended or "end" in message
+        self.taken = self.taken or "taken" in message
 
-    def clear(self) -> None:
-        """End and remove everything that is left."""
+    @property
+    def heard_enough(self) -> bool:
+        """Whether the parent has parted from us."""
+        return self.orderly or self.ended
+
+    def clear(self, keys: Iterable[str]) -> None:
+        """End and remove everything that is left under these names."""
         # A browser started a moment before the end may not have been told yet: the folder in its
         # arguments gives it away.
-        browsers = [
-            self.browsers.get(key, Mark(0, 0, "", "", folder))
-            for key, folder in self.folders.items()
-        ]
+        chosen = [(key, self.folders.pop(key)) for key in keys if key in self.folders]
+        browsers = [self.browsers.get(key, Mark(0, 0, "", "", folder)) for key, folder in chosen]
         everyone = list(processes())
         for process in {one for browser in browsers for one in members(browser, everyone)}:
             with contextlib.suppress(PermissionError):
                 send(process, signal.SIGKILL)
         for browser in browsers:
             kill(browser)
-        for folder in reversed(self.folders.values()):
+        for _, folder in reversed(chosen):
             with contextlib.suppress(OSError):  # there is nobody left to tell; a sweep comes later
                 remove(folder)
 
 
-def watch(parent: int, watched: Watched) -> None:
-    """Listen until the parent says goodbye, closes the pipe, or is gone."""
+class Deed(NamedTuple):
+    """What the lock file of a data folder says. It names its owner for as long as no other comes.
+
+    `taken`: the owner has seen to all that its predecessor left, and its guard knows the rest.
+    """
+
+    pid: int
+    start: int
+    nonce: str
+    taken: bool = False
+
+
+def read_deed(fd: int) -> Deed | None:
+    """What is written there; `None` while it is being written."""
+    try:
+        pid, start, nonce, taken = json.loads(os.pread(fd, 4096, 0))
+        return Deed(int(pid), int(start), str(nonce), bool(taken))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_deed(fd: int, deed: Deed) -> None:
+    """Write it; only for whoever holds the lock."""
+    text = json.dumps(deed).encode()
+    os.pwrite(fd, text, 0)
+    os.ftruncate(fd, len(text))
+
+
+def watch(parent: int, watched: Watched, lock: int | None = None) -> None:
+    """Listen until the parent parts from us, closes the pipe, or is gone."""
     handle = hold(parent)
     sources = [0] if handle is None else [0, handle]
-    rest = b""
-    while not watched.orderly and os.getppid() == parent:
+    while not watched.heard_enough and os.getppid() == parent:
         ready, _, _ = select.select(sources, [], [], PARENT_INTERVAL)
         if 0 in ready:
-            piece = os.read(0, 65536)
-            if not piece:
+            if not watched.read():
                 return
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                watched.hear(line)
+            _sign(watched, lock)
         elif handle in ready:  # what it wrote last has been read by now
             return
 
 
-def main() -> None:
-    """Guard the process whose id is the first argument: clean up when it dies without a goodbye.
+def _sign(watched: Watched, lock: int | None) -> None:
+    """Tell an earlier guard, in the lock file, that it may go: from now on it is our business."""
+    if watched.taken and lock is not None:
+        deed = read_deed(lock)
+        if deed is not None and not deed.taken:
+            write_deed(lock, deed._replace(taken=True))
 
+
+def bequeath(watched: Watched, lock: int, grace: float) -> None:
+    """Leave what can be adopted to a successor, for *grace* seconds; then end and remove it.
+
+    Whatever is done to a browser is done with the lock held: so is it here, before the lock is
+    let go and after it was taken again. A successor that dies before it has seen to everything
+    does not count, and its own guard waits beside us.
+    """
+    end = time.monotonic() + grace
+    watched.clear([key for key in watched.folders if key not in watched.adoptable])
+    mine = read_deed(lock)
+    # Not closed but unlocked: a child that the dead parent forked may share the descriptor.
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    while watched.folders and not _has_heir(lock, mine):
+        if time.monotonic() > end and _locked(lock):
+            if not _has_heir(lock, mine):
+                watched.clear(list(watched.folders))
+            return
+        time.sleep(HEIR_INTERVAL)
+
+
+def _has_heir(lock: int, mine: Deed | None) -> bool:
+    now = read_deed(lock)
+    return now is not None and now.taken and (mine is None or now.nonce != mine.nonce)
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _is_gone(parent: int) -> bool:
+    end = time.monotonic() + PARENT_PATIENCE
+    while os.getppid() == parent:
+        if time.monotonic() > end:
+            return False
+        time.sleep(POLL_INTERVAL)
+    return True
+
+
+def main() -> None:
+    """Guard a process: clean up when it dies without a goodbye.
+
+    Arguments: its id, a label for people, seconds of grace, the descriptor of the lock or `-`.
     Told over standard input, one JSON message in a line. A child that the user forked may hold the
     pipe open after the death, so the parent itself is watched too.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    parent, grace = int(sys.argv[1]), float(sys.argv[3])
+    lock = None if sys.argv[4] == "-" else int(sys.argv[4])
     watched = Watched()
-    try:
-        watch(int(sys.argv[1]), watched)
-    except ProcessLookupError:
-        watched.orderly = False
-    if not watched.orderly:
-        watched.clear()
+    with contextlib.suppress(ProcessLookupError):
+        watch(parent, watched, lock)
+    # It may have died before we were ready to listen.
+    os.set_blocking(0, False)
+    with contextlib.suppress(BlockingIOError):
+        while watched.read():
+            pass
+    _sign(watched, lock)
+    if watched.orderly:
+        return
+    if grace > 0 and lock is not None and not watched.ended and _is_gone(parent):
+        bequeath(watched, lock, grace)
+    else:
+        watched.clear(list(watched.folders))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,20 @@ log = logging.getLogger(__name__)
 class Guard:
     """Knows every browser and folder, and tells the guarding process.
 
-    *label* is only shown in its command line, for people who look. *inherits* are file descriptors
-    that it holds open too: the lock of the data folder, so that a successor waits until the guard
-    has cleaned up. A guard that dies is replaced.
+    *label* is shown in its command line, and `others` finds it by that. *lock* is the descriptor of
+    the data folder's lock: the guard holds it too, so that a successor waits until it has cleaned
+    up. With a *grace*, in seconds, it leaves what is adoptable to a successor for so long if we
+    are killed, see `group.bequeath`. A guard that dies is replaced.
     """
 
-    def __init__(self, label: str, inherits: Sequence[int] = ()) -> None:
+    def __init__(self, label: str, lock: int | None = None, grace: float = 0) -> None:
         self._label = label
-        self._inherits = tuple(inherits)
+        self._lock = lock
+        self._grace = grace
         self._folders: dict[str, str] = {}
         self._browsers: dict[str, Mark] = {}
+        self._adoptable: set[str] = set()
+        self._taken = False
         self._child: Child | None = None
         self._restart: asyncio.TimerHandle | None = None
         self._closed = False
@@ -60,11 +64,11 @@ class Guard:
         try:
             self._child = Child(
                 # -I -S: nothing of the user's environment is imported, and it starts in 15 ms.
-                [python, "-I", "-S", group.__file__, str(os.getpid()), self._label],
+                [python, "-I", "-S", group.__file__, *self._arguments()],
                 env={},
                 cwd=Path("/"),
                 stdin=subprocess.PIPE,
-                pass_fds=self._inherits,
+                pass_fds=() if self._lock is None else (self._lock,),
             )
         except OSError as error:
             log.warning("no guard: %s", error)
@@ -75,6 +79,10 @@ class Guard:
             self._tell({"folder": [key, folder]})
         for key, browser in self._browsers.items():
             self._tell({"browser": [key, list(browser)]})
+        for key in self._adoptable:
+            self._tell({"adoptable": key})
+        if self._taken:
+            self._tell({"taken": True})
 
     def folder(self, key: str, path: Path) -> None:
         """Watch over a folder, and over any browser that has it. Tell it before using it."""
@@ -86,8 +94,25 @@ class Guard:
         self._browsers[key] = browser
         self._tell({"browser": [key, list(browser)]})
 
+    def adoptable(self, key: str) -> None:
+        """The browser is complete: a successor could take it over."""
+        self._adoptable.add(key)
+        self._tell({"adoptable": key})
+
+    def ending(self, key: str) -> None:
+        """The browser is being ended: nobody shall take it over."""
+        if key in self._adoptable:
+            self._adoptable.discard(key)
+            self._tell({"ending": key})
+
+    def taken(self) -> None:
+        """Everything an earlier engine left is adopted or gone: its guard may leave now."""
+        self._taken = True
+        self._tell({"taken": True})
+
     def gone(self, key: str) -> None:
         """Forget what was told under *key*: it is gone."""
+        self._adoptable.discard(key)
         self._browsers.pop(key, None)
         if self._folders.pop(key, None) is not None:
             self._tell({"gone": key})
@@ -95,7 +120,7 @@ class Guard:
     async def close(self, *, goodbye: bool = True) -> None:
         """Part from the guard and wait until it has left. Safe to call twice.
 
-        Without a *goodbye* it ends and removes what it still knows of, as if we had been killed.
+        Without a *goodbye* it ends and removes at once what it still knows of.
         """
         self._closed = True
         if self._restart is not None:
@@ -103,10 +128,7 @@ class Guard:
         child = self._child
         if child is None:
             return
-        if goodbye:
-            self._tell({"bye": True})
-        elif child.popen.stdin is not None:
-            child.popen.stdin.close()
+        self._tell({"bye": True} if goodbye else {"end": True})
         await asyncio.wait({child.exited}, timeout=GOODBYE_PATIENCE)
         if not child.exited.done() and child.held:
             os.killpg(child.pid, signal.SIGKILL)
@@ -131,6 +153,10 @@ class Guard:
             if child.held:
                 os.killpg(child.pid, signal.SIGKILL)
 
+    def _arguments(self) -> list[str]:
+        lock = "-" if self._lock is None else str(self._lock)
+        return [str(os.getpid()), self._label, str(self._grace), lock]
+
     @staticmethod
     def _pipe(child: Child) -> int:
         assert child.popen.stdin is not None  # noqa: S101 - made with a pipe
@@ -152,3 +178,13 @@ class Guard:
             child.popen.stdin.close()
         if self._child is child:
             self._child = None
+
+
+def others(label: str, own: int | None) -> bool:
+    """Whether a guard besides the one with the id *own* still watches under this label. Blocks."""
+    words = f" {group.__file__} "
+    return any(
+        words in one.command and f" {label} " in one.command
+        for one in group.processes()
+        if one.pid != own and not one.zombie
+    )

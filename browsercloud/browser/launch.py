@@ -14,6 +14,7 @@ from attrs import field, frozen
 from browsercloud._aio import settle
 from browsercloud.browser import flags
 from browsercloud.browser.find import Found
+from browsercloud.browser.group import Mark
 from browsercloud.browser.process import BrowserProcess, describe
 from browsercloud.cdp.connection import CdpConnection, CdpError
 from browsercloud.cdp.context import PageOverrides
@@ -97,7 +98,7 @@ class Launcher:
         )
         env = flags.environment(folder, headless=options.headless)
         try:
-            process = BrowserProcess(command, env=env, folder=folder)
+            process = BrowserProcess.begin(command, env=env, folder=folder)
         except OSError as error:
             raise LaunchFailed(
                 f"{found.path} cannot be run: {error}; run `browsercloud doctor`"
@@ -124,7 +125,7 @@ class Launcher:
                     window = Dimensions(max(size.width, flags.MIN_WINDOW_WIDTH), size.height)
                     frame = await fit_window(cdp, page, window)
                     self._frames[found.path, options.headless] = frame
-            overrides = await _overrides(endpoint, options)
+            overrides = await open_overrides(endpoint, options)
         except CdpError as error:
             end = process.poll()
             said = describe(end) if end else " | ".join(process.words[-5:]) or "it said nothing"
@@ -144,7 +145,33 @@ class Launcher:
             )
 
 
-async def _overrides(endpoint: str, options: SessionOptions) -> PageOverrides | None:
+async def adopt(options: SessionOptions, mark: Mark, endpoint: str) -> Launched:
+    """Take over a browser that a server which is dead now had launched with *options*.
+
+    Ready as after a launch, with its pages as they are. Raises `OSError` if it has ended,
+    `CdpError` if it does not answer at *endpoint*; then, and when cancelled, the browser runs on
+    as before. Not bounded in time.
+    """
+    process = BrowserProcess.adopt(mark, endpoint)
+    try:
+        # The path of an endpoint is a random name that a browser makes for itself: whoever
+        # accepts a connection there is this very browser.
+        async with await CdpConnection.open(endpoint) as cdp:
+            user_agent = (await cdp.send("Browser.getVersion"))["userAgent"]
+        overrides = await open_overrides(endpoint, options)
+    except BaseException:
+        process.let_go()
+        raise
+    return Launched(
+        process=process,
+        endpoint=endpoint,
+        user_agent=options.user_agent or user_agent,
+        overrides=overrides,
+    )
+
+
+async def open_overrides(endpoint: str, options: SessionOptions) -> PageOverrides | None:
+    """What of *options* no flag can do; `None` if there is nothing. Raises `CdpError`."""
     full = options.browser is Browser.CHROMIUM
     narrow = full and options.dimensions.width < flags.MIN_WINDOW_WIDTH
     if options.user_agent is None and not narrow:

@@ -8,12 +8,14 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from browsercloud._aio import deadline
 from browsercloud.browser.child import Child
+from browsercloud.browser.confine import Confined
 from browsercloud.browser.group import Mark, Process, mark, members, send
-from browsercloud.browser.words import LastWords
+from browsercloud.browser.orphan import Orphan
+from browsercloud.browser.words import LastWords, listen
 from browsercloud.cdp.connection import CdpClosed, CdpConnection, CdpError
 from browsercloud.errors import LaunchFailed
 from browsercloud.models import BrowserExit
@@ -28,27 +30,58 @@ POLL_INTERVAL = 0.01
 
 
 class BrowserProcess:
-    """A running browser and all it starts. Made on an event loop, which watches it from then on.
+    """A running browser and all it starts: made by `begin`, or by `adopt` of a dead server's.
 
-    `exited` is done at once when the main process is gone, whoever ended it. `stop` must be called
-    in any case: it waits for the whole group, and frees what this object holds.
+    On an event loop, which watches it from then on. `exited` is done at once when the main process
+    is gone, whoever ended it. `stop` must be called in any case: it waits for the whole group, and
+    frees what this object holds. Or `let_go`, which leaves the browser to whoever else has it.
     """
 
-    def __init__(self, argv: Sequence[str], *, env: Mapping[str, str], folder: Path) -> None:
-        loop = asyncio.get_running_loop()
-        self.exited: asyncio.Future[BrowserExit] = loop.create_future()
-        reading, writing = os.pipe()
+    def __init__(self, process: Child | Orphan, words: LastWords, mark: Mark) -> None:
+        self.exited: asyncio.Future[BrowserExit] = asyncio.get_running_loop().create_future()
+        self.mark = mark
+        self.memory: int | None = None
+        """What all of it used when that was last looked at, in bytes (PSS)."""
+
+        self.confined: Confined | None = None
+        """Its control group, if whoever started it has given it one."""
+
+        self._process = process
+        self._words = words
+        self._starved = False
+        self._gone = False
+        process.exited.add_done_callback(self._ended)
+
+    @classmethod
+    def begin(cls, argv: Sequence[str], *, env: Mapping[str, str], folder: Path) -> Self:
+        """Start it. Raises `OSError` if that cannot be."""
+        reading, writing = listen(folder)
         try:
-            self._child = Child(argv, env=env, cwd=folder, stderr=writing)
+            child = Child(argv, env=env, cwd=folder, stderr=writing)
         except BaseException:
             os.close(reading)
             raise
         finally:
             os.close(writing)
-        self._words = LastWords(reading)
-        self._child.exited.add_done_callback(self._ended)
-        self.mark: Mark = mark(self._child.pid, argv[0], str(folder))
-        self._gone = False
+        return cls(child, LastWords(reading), mark(child.pid, argv[0], str(folder)))
+
+    @classmethod
+    def adopt(cls, mark: Mark, endpoint: str) -> Self:
+        """Take over one that a server which is dead now had started.
+
+        How it will end is told as far as the system tells it to strangers. Raises `OSError`
+        (`ProcessLookupError`) if it is not there.
+        """
+        orphan = Orphan(mark)
+        try:
+            reading, writing = listen(Path(mark.folder), again=True)
+        except BaseException:
+            orphan.release()
+            raise
+        os.close(writing)
+        words = LastWords(reading)
+        words.endpoint.set_result(endpoint)
+        return cls(orphan, words, mark)
 
     async def endpoint(self) -> str:
         """The address of the browser's CDP, once it has named it.
@@ -72,11 +105,23 @@ class BrowserProcess:
         """SIGKILL the group now, without waiting: `stop` is still to be called."""
         self._signal(signal.SIGKILL)
 
+    def starve(self) -> None:
+        """SIGKILL the group, as it has used up its memory; `BrowserExit` will say so."""
+        if not self.exited.done():
+            self._starved = True
+            self.kill()
+
+    def let_go(self) -> None:
+        """Free what this object holds; the browser runs on. Safe to call twice."""
+        self._process.release()
+        self._words.close()
+        self._gone = True
+
     def poll(self) -> BrowserExit | None:
         """How the main process ended, as the system says now; `None` while it runs."""
         if self.exited.done():
             return self.exited.result()
-        ended, code = self._child.look()
+        ended, code = self._process.look()
         return self._exit(code) if ended else None
 
     async def stop(self, *, grace: float) -> None:
@@ -97,9 +142,9 @@ class BrowserProcess:
         with contextlib.suppress(TimeoutError):
             async with deadline(KILL_PATIENCE, "the end of the browser"):
                 await asyncio.wait({self.exited})
-        self._child.release()
-        self._words.close()
-        self._gone = True
+        self.let_go()
+        if self.confined is not None:
+            self.confined.remove()
 
     async def _leave(self, grace: float) -> None:
         """Let it leave by itself, then with SIGTERM."""
@@ -131,18 +176,30 @@ class BrowserProcess:
 
     def _signal(self, number: signal.Signals) -> None:
         # Only while the leader is held, its number, and so the group's, cannot be a stranger's.
-        if self._child.held:
+        if self._process.held:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._child.pid, number)
+                os.killpg(self._process.pid, number)
+            return
+        for process in members(self.mark):
+            with contextlib.suppress(PermissionError):
+                send(process, number)
 
     def _ended(self, code: asyncio.Future[int | None]) -> None:
         if not self.exited.done():  # whoever awaited it bare and was cancelled has cancelled it
             self.exited.set_result(self._exit(code.result()))
 
     def _exit(self, code: int | None) -> BrowserExit:
-        if code is not None and code < 0:
-            return BrowserExit(signal=_signal_name(-code), stderr=self._words.lines)
-        return BrowserExit(exit_code=code, stderr=self._words.lines)
+        by_signal = code is not None and code < 0
+        by_kernel = self.confined is not None and self.confined.starved()
+        if by_kernel and self.confined is not None:
+            self.memory = self.confined.cap()
+        return BrowserExit(
+            exit_code=None if by_signal else code,
+            signal=_signal_name(-code) if code is not None and by_signal else None,
+            stderr=self._words.lines,
+            out_of_memory=self._starved or by_kernel,
+            memory=self.memory,
+        )
 
 
 def _signal_name(number: int) -> str:

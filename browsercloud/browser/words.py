@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections import deque
+from pathlib import Path
 
 KEPT_LINES = 50
 MAX_LINE = 500
@@ -19,12 +21,32 @@ NOISE = re.compile(
 )
 
 
+def listen(folder: Path, *, again: bool = False) -> tuple[int, int]:
+    """Both ends of the pipe for the standard error of the browser in *folder*: ours, the browser's.
+
+    It has a name there, so that a successor can listen *again*. The browser gets an end that it
+    could read from too and that never waits: a pipe that is full or has no reader neither stops nor
+    kills it, only its newest words are lost. Raises `OSError`.
+    """
+    path = folder / "stderr"
+    if not again:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        os.mkfifo(path, 0o600)
+    # Not following links: what lies in the folder was made by us, or it is not what we look for.
+    writing = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW), writing
+    except BaseException:
+        os.close(writing)
+        raise
+
+
 class LastWords:
     """Reads a pipe for as long as anyone holds its other end; keeps the last 50 lines.
 
-    A pipe that nobody reads would stop the browser once it is full. Lines are cut at 500
-    characters. `endpoint` is done when the browser has named its address, and cancelled when the
-    pipe ends before.
+    Lines are cut at 500 characters. `endpoint` is done when the browser has named its address, and
+    cancelled when the pipe ends before.
     """
 
     def __init__(self, pipe: int) -> None:

@@ -80,6 +80,7 @@ async def try_out(kind: Browser, setting: Path | None = None) -> BrowserFacts:
     )
     try:
         await engine.open()
+        await engine.sweep()
         begun = time.monotonic()
         handle = await engine.start("doctor", SessionOptions(browser=kind))
         seconds = time.monotonic() - begun

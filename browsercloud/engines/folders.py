@@ -1,7 +1,7 @@
 """The folder of a local engine: whose it is, what is in it, and what a dead one has left.
 
-<data_dir>/lock                         held while its engine lives, and until its guard is done
-<data_dir>/sessions/<session_id>/       one browser's own: profile/, tmp/, process.json
+<data_dir>/lock                         held while an engine lives, and by whoever cleans up
+<data_dir>/sessions/<session_id>/       one browser's own: profile/, tmp/, stderr, process.json
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import stat
 import tempfile
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from browsercloud.browser import group
-from browsercloud.browser.group import Mark
+from browsercloud.browser.group import Deed, Mark, read_deed, write_deed
 from browsercloud.errors import UsageError
 
 PRIVATE = 0o700
@@ -32,6 +33,7 @@ LOCK_PATIENCE = 15.0
 """Seconds to wait for the guard of a killed predecessor, which cleans up and then lets go."""
 
 LOCK_INTERVAL = 0.05
+NOBODY = Deed(0, 0, "")
 FORGOTTEN_AFTER = 600.0
 """Seconds after which an embedded folder that was never locked counts as left behind."""
 
@@ -106,7 +108,7 @@ class Lock:
             if self._owner_lives() or loop.time() > end:
                 raise UsageError(
                     f"{self._path.parent} is in use by another engine "
-                    f"(process {self._owner()[0]}); give each one a data folder of its own "
+                    f"(process {self._owner().pid}); give each one a data folder of its own "
                     "(--data-dir)"
                 )
             await asyncio.sleep(LOCK_INTERVAL)
@@ -123,8 +125,7 @@ class Lock:
             os.close(fd)
             return False
         me = group.look(os.getpid())
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps([os.getpid(), me.start if me else 0]).encode(), 0)
+        write_deed(fd, Deed(os.getpid(), me.start if me else 0, secrets.token_hex(8)))
         self.fd = fd
         _held.add(self)
         return True
@@ -136,17 +137,16 @@ class Lock:
             os.close(self.fd)
             self.fd = None
 
-    def _owner(self) -> tuple[int, int]:
-        try:
-            pid, start = json.loads(self._path.read_text())
-            return int(pid), int(start)
-        except (OSError, ValueError):  # it is writing this very moment, or has just left
-            return 0, 0
+    def _owner(self) -> Deed:
+        with contextlib.suppress(OSError), self._path.open() as file:
+            # None: it is writing this very moment, or has just left.
+            return read_deed(file.fileno()) or NOBODY
+        return NOBODY
 
     def _owner_lives(self) -> bool:
-        pid, start = self._owner()
-        process = group.look(pid) if pid else None
-        return process is not None and not process.zombie and process.start == start
+        owner = self._owner()
+        process = group.look(owner.pid) if owner.pid else None
+        return process is not None and not process.zombie and process.start == owner.start
 
 
 _held: weakref.WeakSet[Lock] = weakref.WeakSet()
@@ -162,31 +162,56 @@ def _forget_locks() -> None:
 os.register_at_fork(after_in_child=_forget_locks)
 
 
-def write_mark(folder: Path, browser: Mark, guard: int | None) -> None:
-    """Leave word of whose processes these are, for the sweep of a successor."""
-    text = json.dumps({"browser": browser._asdict(), "server": os.getpid(), "guard": guard})
-    (folder / "process.json").write_text(text)
+class Left(NamedTuple):
+    """What an earlier engine has left of a session."""
+
+    mark: Mark
+    complete: bool
+    """Whether its browser was ready and is not being ended: one that can be adopted."""
 
 
-def read_mark(folder: Path) -> Mark:
-    """The mark of the browser in *folder*; if it is not there yet, one that knows the folder."""
+def write_mark(folder: Path, browser: Mark, *, complete: bool) -> None:
+    """Leave word of whose processes these are, for a successor: to adopt, or to sweep."""
+    text = json.dumps({"browser": browser._asdict(), "complete": complete})
+    # Never half a file: a kill in between would make a stranger of a living browser.
+    fresh = folder / "process.json.new"
+    fresh.write_text(text)
+    fresh.replace(folder / "process.json")
+
+
+def read_mark(folder: Path) -> Left:
+    """What is left in *folder*; if its mark is not there yet, one that knows the folder."""
     try:
-        fields = json.loads((folder / "process.json").read_text())["browser"]
-        found = Mark(**fields)
+        word = json.loads((folder / "process.json").read_text())
+        found = Mark(**word["browser"])
+        complete = word.get("complete") is True
     except (OSError, ValueError, TypeError, KeyError):
-        return Mark(0, 0, "", "", str(folder))
-    return found._replace(folder=str(folder))  # what the file says is not trusted to name folders
+        return Left(Mark(0, 0, "", "", str(folder)), complete=False)
+    # What the file says is not trusted to name folders.
+    return Left(found._replace(folder=str(folder)), complete)
 
 
-def sweep(data_dir: Path) -> None:
+def left_over(data_dir: Path) -> dict[str, Left]:
+    """What an earlier engine has left, by session id. Blocks."""
+    return {
+        folder.name: read_mark(folder)
+        for folder in sorted((data_dir / "sessions").glob("*"))
+        if _is_a_session(folder)
+    }
+
+
+def sweep(data_dir: Path, only: Collection[str] | None = None) -> None:
     """End and remove what a killed engine has left in a folder whose lock we hold. Blocks.
 
-    Raises `OSError` for the first thing that cannot be removed, having tried all.
+    *only* names the sessions; `None` means all. Raises `OSError` for the first thing that cannot
+    be removed, having tried all.
     """
     failure: OSError | None = None
     for folder in sorted((data_dir / "sessions").glob("*")):
         if not _is_a_session(folder):
             log.warning("%s is none of ours; leaving it alone", folder)
+            continue
+        if only is not None and folder.name not in only:
             continue
         try:
             _sweep_one(folder)
@@ -208,7 +233,7 @@ def _is_a_session(folder: Path) -> bool:
 
 
 def _sweep_one(folder: Path) -> None:
-    if living := group.kill(read_mark(folder)):
+    if living := group.kill(read_mark(folder).mark):
         raise OSError(f"processes outlive SIGKILL: {[process.pid for process in living]}")
     group.remove(str(folder))
 

@@ -3,34 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from attrs import define, field
 
 from browsercloud._aio import close_all, deadline, in_thread, settle
-from browsercloud.browser import group
+from browsercloud.browser import confine, group, guard
+from browsercloud.browser.capacity import capacity, room
+from browsercloud.browser.confine import Confinement
 from browsercloud.browser.find import Found, find
 from browsercloud.browser.guard import Guard
-from browsercloud.browser.launch import Launched, Launcher
+from browsercloud.browser.launch import Launched, Launcher, adopt
+from browsercloud.browser.memory import MemoryWatch
 from browsercloud.browser.process import BrowserProcess
-from browsercloud.engines.base import BrowserHandle
+from browsercloud.cdp.connection import CdpError
+from browsercloud.engines.adoption import endpoint_in, state_of
+from browsercloud.engines.base import BrowserHandle, Usage
 from browsercloud.engines.folders import (
     PRIVATE,
+    Left,
     Lock,
     is_embedded,
+    left_over,
     make_private,
     sweep,
     sweep_siblings,
     write_mark,
 )
 from browsercloud.errors import BrowserNotFound, LaunchFailed, UsageError
-from browsercloud.models import Browser, BrowserExit, SessionOptions
+from browsercloud.models import Browser, BrowserExit, Capacity, SessionOptions
 
 START_TIMEOUT = 30.0
+RESTORE_PATIENCE = 8.0
+"""Seconds for a browser of a dead server to answer; many may be asked at a time."""
+
+MEGABYTE = 1024 * 1024
 STOP_PATIENCE = 60.0
 """Seconds for ending a browser and removing its folder, beyond the grace it was given."""
 
@@ -60,7 +73,12 @@ class LocalEngine:
 
     *data_dir* belongs to one engine at a time; see `folders`. *chromium* and *headless_shell* are
     paths, for when the search of `find` should not decide. *start_timeout* bounds one start, in
-    seconds.
+    seconds. *orphan_grace* is how many seconds the browsers outlive a kill of this process, for a
+    successor to `restore` them; an embedded engine leaves nothing, whatever it says. *memory_cap*
+    is how many bytes one session may use before it is ended; 0: as many as there are.
+
+    Between `open` and `sweep` it answers for what an earlier engine has left: closed in that time,
+    it leaves that to the guard of that engine if it still waits for a successor, else ends it.
     """
 
     def __init__(
@@ -70,20 +88,28 @@ class LocalEngine:
         chromium: str | os.PathLike[str] | None = None,
         headless_shell: str | os.PathLike[str] | None = None,
         start_timeout: float = START_TIMEOUT,
+        orphan_grace: float = 0,
+        memory_cap: int = 0,
     ) -> None:
         self.data_dir = Path(data_dir).absolute()
         self._settings = {Browser.CHROMIUM: chromium, Browser.HEADLESS_SHELL: headless_shell}
         self._start_timeout = start_timeout
+        self._grace = 0 if is_embedded(self.data_dir) else orphan_grace
+        self._cap = memory_cap
         self._found: dict[Browser, Found] = {}
         self._launcher = Launcher()
         self._lock = Lock(self.data_dir)
         self._guard: Guard | None = None
         self._browsers: dict[str, _Running] = {}
+        self._left: dict[str, Left] = {}
+        self._confinement: Confinement | None = None
+        self._watch = MemoryWatch(self._watched, self._cap_of)
         self._discarding: set[asyncio.Task[None]] = set()
+        self._capacity: Capacity | None = None
         self._open = False
 
     async def open(self) -> None:
-        """Find the browsers, take the data folder, sweep what a killed predecessor left.
+        """Find the browsers, take the data folder, look what a killed predecessor left.
 
         Raises `BrowserNotFound` when there is neither kind, or a setting leads nowhere;
         `UsageError` when another engine lives in the data folder.
@@ -92,18 +118,69 @@ class LocalEngine:
             return
         await self._lock.acquire()
         try:
+            await self._watch_over()
             self._found = await in_thread(self._find)
-            make_private(self.data_dir / "sessions")
-            await self._sweep()
-            assert self._lock.fd is not None  # noqa: S101 - just acquired
-            self._guard = Guard(str(self.data_dir), [self._lock.fd])
-            self._guard.start()
-            if is_embedded(self.data_dir):
-                self._guard.folder(ROOT, self.data_dir)
+            self._capacity = await in_thread(lambda: capacity(room()))
+            if self._cap:
+                self._confinement = await in_thread(confine.find)
+                if self._confinement is not None:
+                    await in_thread(self._confinement.tidy)
+            self._watch.start()
         except BaseException:
             await settle(self._let_go, patience=STOP_PATIENCE)
             raise
         self._open = True
+
+    async def restore(
+        self, session_id: str, options: SessionOptions, state: Mapping[str, Any]
+    ) -> BrowserHandle | None:
+        """Take over a browser of a killed predecessor; see `Engine.restore`. Any number at once."""
+        left = self._left.pop(session_id, None)
+        if left is None:
+            return None
+        try:
+            return await self._restore(session_id, options, state, left)
+        except (OSError, CdpError) as error:  # a TimeoutError too
+            log.warning("session %s cannot be restored: %s", session_id, error)
+            return None
+        finally:
+            if session_id not in self._browsers:
+                self._left[session_id] = left
+
+    async def sweep(self) -> None:
+        """End and remove what is left of earlier engines; see `Engine.sweep`. Failures are logged.
+
+        From now on an earlier engine's guard need not wait any more.
+        """
+        found = set(self._left)
+
+        def work() -> None:
+            sweep(self.data_dir, found)
+            if is_embedded(self.data_dir):
+                sweep_siblings(self.data_dir)
+
+        try:
+            await settle(lambda: in_thread(work), patience=STOP_PATIENCE, what="the sweep")
+        except OSError as error:
+            log.warning("something of an earlier engine is left: %s", error)
+        still = await in_thread(partial(left_over, self.data_dir))
+        for session_id in found - still.keys():
+            del self._left[session_id]
+            if self._guard is not None:
+                self._guard.gone(session_id)
+        if self._guard is not None:
+            self._guard.taken()
+
+    def capacity(self) -> Capacity:
+        """For how many sessions cores and memory of this machine suffice, and the sum."""
+        if self._capacity is None:
+            raise UsageError("the engine is not open")
+        return self._capacity
+
+    async def usage(self) -> Mapping[str, Usage]:
+        """What every running browser takes; empty where the system does not tell, as on macOS."""
+        measured = await self._watch.usage()
+        return {name: Usage(processes=n, memory=size) for name, (n, size) in measured.items()}
 
     async def close(self) -> None:
         """Stop every browser, remove an embedded data folder, let go of it. Safe to call twice.
@@ -119,7 +196,7 @@ class LocalEngine:
             raise UsageError("the engine is not open")
         if Path(session_id).name != session_id:
             raise UsageError(f"{session_id!r} is no session id")
-        if session_id in self._browsers:
+        if session_id in self._browsers or session_id in self._left:
             raise UsageError(f"session {session_id} has a browser already")
         found = self._program(options.browser)
         running = _Running(self.data_dir / "sessions" / session_id)
@@ -197,16 +274,60 @@ class LocalEngine:
         running = self._browsers.get(handle.session_id)
         return running if running is not None and running.handle is handle else None
 
-    async def _sweep(self) -> None:
-        def work() -> None:
-            sweep(self.data_dir)
-            if is_embedded(self.data_dir):
-                sweep_siblings(self.data_dir)
+    async def _watch_over(self) -> None:
+        """Start the guard, with all that is there: were we killed now, nothing would be lost."""
+        make_private(self.data_dir / "sessions")
+        assert self._lock.fd is not None  # noqa: S101 - just acquired
+        self._left = await in_thread(partial(left_over, self.data_dir))
+        self._guard = Guard(str(self.data_dir), self._lock.fd, self._grace)
+        self._guard.start()
+        if is_embedded(self.data_dir):
+            self._guard.folder(ROOT, self.data_dir)
+        for session_id, (mark, complete) in self._left.items():
+            self._guard.folder(session_id, Path(mark.folder))
+            self._guard.browser(session_id, mark)
+            if complete:
+                self._guard.adoptable(session_id)
 
-        try:
-            await settle(lambda: in_thread(work), patience=STOP_PATIENCE, what="the sweep")
-        except OSError as error:
-            log.warning("something of an earlier engine is left: %s", error)
+    async def _restore(
+        self, session_id: str, options: SessionOptions, state: Mapping[str, Any], left: Left
+    ) -> BrowserHandle | None:
+        endpoint = await in_thread(partial(endpoint_in, state, left))
+        if endpoint is None:
+            log.warning("session %s cannot be restored: its browser is gone", session_id)
+            return None
+        async with deadline(RESTORE_PATIENCE, "the browser's answer"):
+            launched = await adopt(options, left.mark, endpoint)
+        running = _Running(Path(left.mark.folder), process=launched.process)
+        if self._confinement is not None:
+            launched.process.confined = self._confinement.again(session_id, left.mark.pid)
+        self._browsers[session_id] = running
+        return self._handed_out(session_id, running, launched)
+
+    def _handed_out(self, session_id: str, running: _Running, launched: Launched) -> BrowserHandle:
+        running.launched = launched
+        running.handle = BrowserHandle(
+            session_id=session_id,
+            endpoint=launched.endpoint,
+            user_agent=launched.user_agent,
+            exited=launched.process.exited,
+            state=state_of(launched.process.mark, launched.endpoint),
+        )
+        return running.handle
+
+    def _watched(self) -> Mapping[str, BrowserProcess]:
+        return {
+            session_id: running.process
+            for session_id, running in self._browsers.items()
+            if running.process is not None and not running.process.exited.done()
+        }
+
+    def _cap_of(self, session_id: str) -> int | None:
+        """The cap that we have to keep: `None` where the kernel does, or if there is none."""
+        running = self._browsers.get(session_id)
+        process = None if running is None else running.process
+        confined = process is not None and process.confined is not None
+        return None if confined or not self._cap else self._cap
 
     async def _start(
         self,
@@ -218,21 +339,19 @@ class LocalEngine:
     ) -> BrowserHandle:
         def started(process: BrowserProcess) -> None:
             running.process = process
+            if self._confinement is not None:
+                pid = process.mark.pid
+                process.confined = self._confinement.confine(session_id, pid, self._cap)
             guard.browser(session_id, process.mark)
-            write_mark(running.folder, process.mark, guard.pid)
+            write_mark(running.folder, process.mark, complete=False)
 
         guard.folder(session_id, running.folder)
         for folder in (running.folder, running.folder / "profile", running.folder / "tmp"):
             folder.mkdir(mode=PRIVATE)
         launched = await self._launcher.launch(found, options, running.folder, started=started)
-        running.launched = launched
-        running.handle = BrowserHandle(
-            session_id=session_id,
-            endpoint=launched.endpoint,
-            user_agent=launched.user_agent,
-            exited=launched.process.exited,
-        )
-        return running.handle
+        write_mark(running.folder, launched.process.mark, complete=True)
+        guard.adoptable(session_id)
+        return self._handed_out(session_id, running, launched)
 
     async def _discard(self, session_id: str, running: _Running) -> None:
         try:
@@ -259,6 +378,7 @@ class LocalEngine:
             if self._browsers.get(session_id) is not running:
                 return
             if running.process is not None:
+                self._not_adoptable(session_id, running.folder, running.process)
                 await running.process.stop(grace=grace)
             if running.launched is not None and running.launched.overrides is not None:
                 # After the browser: its end has closed the connection, so this cannot take long.
@@ -268,8 +388,15 @@ class LocalEngine:
             if self._guard is not None:
                 self._guard.gone(session_id)
 
+    def _not_adoptable(self, session_id: str, folder: Path, process: BrowserProcess) -> None:
+        if self._guard is not None:
+            self._guard.ending(session_id)
+        with contextlib.suppress(OSError):  # the disk is full, or the folder has gone already
+            write_mark(folder, process.mark, complete=False)
+
     async def _let_go(self) -> None:
-        await close_all((self._release, self._stop_all, self._wait_for_discarding))
+        steps = (self._release, self._stop_all, self._watch.close, self._wait_for_discarding)
+        await close_all(steps)
 
     async def _wait_for_discarding(self) -> None:
         if self._discarding:
@@ -286,13 +413,22 @@ class LocalEngine:
 
     async def _release(self) -> None:
         """Folder, guard, lock: in this order, so that a kill in between leaves nothing."""
-        guard, self._guard = self._guard, None
+        own, self._guard = self._guard, None
         removed = False
         try:
             if is_embedded(self.data_dir) and self._lock.fd is not None:
                 await in_thread(partial(group.remove, str(self.data_dir)))
-            removed = not self._browsers
+                self._left = {}
+            removed = not self._browsers and not await self._must_end_left(own)
         finally:
-            if guard is not None:
-                await guard.close(goodbye=removed)
+            if own is not None:
+                await own.close(goodbye=removed)
             self._lock.release()
+            self._left = {}
+
+    async def _must_end_left(self, own: Guard | None) -> bool:
+        if not self._left or own is None:
+            return False
+        if not self._grace:
+            return True
+        return not await in_thread(partial(guard.others, str(self.data_dir), own.pid))

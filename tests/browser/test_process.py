@@ -32,7 +32,7 @@ def _python(*lines: str) -> list[str]:
 
 
 def _start(folder: Path, *lines: str) -> BrowserProcess:
-    return BrowserProcess(_python(*lines), env=dict(os.environ), folder=folder)
+    return BrowserProcess.begin(_python(*lines), env=dict(os.environ), folder=folder)
 
 
 async def test_the_endpoint_is_what_it_says(root: Path) -> None:
@@ -98,7 +98,7 @@ async def test_a_program_that_cannot_run_leaves_nothing_open(root: Path) -> None
     """A failed start closes its pipe."""
     before = len(os.listdir("/dev/fd"))
     with pytest.raises(OSError, match="nope"):
-        BrowserProcess([str(root / "nope")], env={}, folder=root)
+        BrowserProcess.begin([str(root / "nope")], env={}, folder=root)
     assert before == len(os.listdir("/dev/fd"))
 
 

@@ -79,7 +79,7 @@ async def test_a_started_browser_has_its_folder_and_leaves_none(engine: LocalEng
     """The folder holds everything, is private, and is gone with the browser."""
     handle = await engine.start("one", SHELL)
     folder = engine.data_dir / "sessions" / "one"
-    assert {"profile", "tmp", "process.json"} == set(os.listdir(folder))
+    assert {"profile", "tmp", "stderr", "process.json"} == set(os.listdir(folder))
     assert 0o700 == stat.S_IMODE(folder.stat().st_mode)
     assert {"one": handle} == engine.running()
     assert await engine.poll(handle) is None
@@ -398,6 +398,7 @@ async def test_a_successor_sweeps_what_a_killed_server_left(
         assert [] != living(data_dir)
         engine = LocalEngine(data_dir)
         await engine.open()
+        await engine.sweep()
         _nothing_is_left(data_dir)
         await engine.close()
 
@@ -411,6 +412,7 @@ async def test_an_embedded_engine_sweeps_dead_siblings_only(root: Path) -> None:
         with _embedding("-", Browser.HEADLESS_SHELL, 1) as (_, other):
             engine = LocalEngine(embedded_data_dir())
             await engine.open()
+            await engine.sweep()
             assert [] == living(Path(dead["folder"]))
             assert not Path(dead["folder"]).exists()
             assert [] != living(Path(other["folder"]))
@@ -441,6 +443,7 @@ async def test_a_sweep_leaves_strangers_alone(root: Path) -> None:
     (root / "data" / "secrets.json").write_text("{}")
     engine = LocalEngine(root / "data")
     await engine.open()
+    await engine.sweep()
     await engine.close()
     assert (strange / "notes.txt").read_text() == "precious"
     shutil.rmtree(root / "data")
