@@ -34,13 +34,16 @@ def test_the_defaults_in_words_are_the_real_ones() -> None:
         "port",
         "no_auth",
         "lease_grace",
+        "max_queue",
+        "queue_timeout",
+        "drain",
         "keep_ended",
         "handler_cancellation",
     }
     assert config.data_dir is not None
 
 
-WORDS = ("127.0.0.1", "8700", "no", "10", "7")
+WORDS = ("127.0.0.1", "8700", "no", "10", "7", "60", "100", "300", "2048")
 
 
 def test_the_command_line_outranks_the_environment(tmp_path: Path) -> None:
