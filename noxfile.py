@@ -41,6 +41,14 @@ def typing(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Run 500 sessions while owners are killed: nox -s soak [-- --sessions N]."""
+    session.install("-e", ".[tests]")
+    session.run("browsercloud", "install")
+    session.run("python", "-m", "tests.soak", *session.posargs)
+
+
+@nox.session
 def examples(session: nox.Session) -> None:
     """Run every example as a user would."""
     session.install("-e", ".")

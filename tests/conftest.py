@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -65,6 +66,18 @@ class Site(ThreadingHTTPServer):
         """`http://localhost:PORT`; localhost counts as secure, so service workers run."""
         return f"http://localhost:{self.server_address[1]}"
 
+    @contextmanager
+    def running(self) -> Iterator[Site]:
+        """Serve in the background while in the block."""
+        thread = threading.Thread(target=self.serve_forever, name="site", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.shutdown()
+            self.server_close()
+            thread.join()
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: Site
@@ -89,10 +102,5 @@ class _Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def site() -> Iterator[Site]:
     """A web site on loopback."""
-    server = Site()
-    thread = threading.Thread(target=server.serve_forever, name="site", daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with Site().running() as server:
+        yield server

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 KEY = "a-key-for-tests"
-SERVE = [sys.executable, "-m", "browsercloud", "serve", "--port", "0"]
+SERVE = [sys.executable, "-m", "browsercloud", "serve"]
 
 
 class Serving:
@@ -56,14 +56,14 @@ class Serving:
 
 
 @contextmanager
-def serving(root: Path, *arguments: str) -> Iterator[Serving]:
-    """Start it on a free port with its data below *root*; stop it in order at the end."""
+def serving(root: Path, *arguments: str, port: int = 0) -> Iterator[Serving]:
+    """Start it, on a free port if none is given, with its data below *root*; stop it at the end."""
     data_dir = root / "data"
     log = root / "serve.log"
     with (
         log.open("a") as errors,
         subprocess.Popen(
-            [*SERVE, "--data-dir", str(data_dir), *arguments],
+            [*SERVE, "--port", str(port), "--data-dir", str(data_dir), *arguments],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import uuid
 from collections.abc import Coroutine
@@ -246,10 +247,8 @@ class Life(RuleBasedStateMachine):
 
     def ask(self, project: str, wanted: CreateRequest) -> None:
         """Create; without room it waits."""
-        try:
+        with contextlib.suppress(NoCapacity):  # the invariants look whether that was right
             self.run(self.sessions.create(project, wanted))
-        except NoCapacity:
-            pass  # the invariants look whether that was right
 
     def refused(self, project: str, wanted: CreateRequest) -> None:
         """Create; it must conflict."""
