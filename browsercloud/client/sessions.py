@@ -24,6 +24,7 @@ from browsercloud.errors import (
     Conflict,
     ConnectionFailed,
     InvalidRequest,
+    NoCapacity,
     ServiceError,
     SessionNotFound,
     UsageError,
@@ -152,9 +153,16 @@ class Sessions:
                 endpoint=self._transport.url,
             )
         except BaseException as error:
+            told: BrowserCloudError | None = None
             # After `Conflict` the id belongs to a session that this call did not make: hands off.
             if maybe_made and not isinstance(error, Conflict):
-                await self._undo(chosen, error)
+                try:
+                    if isinstance(error, ConnectionFailed):
+                        told = await self._in_line(chosen)
+                finally:
+                    await self._undo(chosen, told or error)
+            if told is not None:
+                raise told from None
             raise
         finally:
             if watching is not None:
@@ -288,6 +296,21 @@ class Sessions:
             # The first try did it, and only its answer was lost.
             return attrs.evolve(released, already_ended=False)
         return released
+
+    async def _in_line(self, session_id: str) -> NoCapacity | None:
+        """The error for a create whose time was over while it still waited in the line."""
+        try:
+            path = f"/v1/sessions/{session_id}"
+            session = read(await self._transport.request("GET", path, timeout=2.0), Session)
+        except BrowserCloudError as error:
+            log.debug("session %s: not known whether it waits: %s", session_id, error)
+            return None
+        if session.queue_position is None:
+            return None
+        return NoCapacity(
+            f"session {session_id} was still number {session.queue_position} in the line after "
+            f"{self._config.create_timeout:g} s; release others, or give create_timeout= more"
+        )
 
     async def _places(self, session_id: str, on_queue: OnQueue) -> None:
         """Tell *on_queue* each new place, until the session has left the line or it is cancelled.
