@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from browsercloud.cdp import capture as module
 from browsercloud.cdp.capture import MAX_URL_LENGTH, MAX_URLS, PageUrls, clean_url
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.engines.base import BrowserHandle
@@ -54,6 +55,7 @@ CLEANED = [
     ("view-source:https://me:sesame@h/a?b", "view-source:https://h/a?…"),
     ("javascript:alert('sesame')", "javascript:…"),
     ("mailto:me@example.com", "mailto:…"),
+    ("view-source:" * 5_000 + "a:b", "view-source:view-source:…"),
     ("HTTPS://Example.com/A", "https://Example.com/A"),
     ("https://example.com/a\nb\x1b[31m", "https://example.com/a�b�[31m"),
     ("", ""),
@@ -155,6 +157,27 @@ async def test_pages_come_and_go(engine: LocalEngine, known: PageUrls, site: Sit
         await until(lambda: known.urls[1:] == (f"{site.url}/second", "data:text/html,…"))
         await browser.send("Target.closeTarget", {"targetId": first})
         await until(lambda: known.urls == ("about:blank", f"{site.url}/second"))
+
+
+async def test_a_browser_that_closes_its_last_page(
+    engine: LocalEngine, known: PageUrls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a moment it may be about to go, and what it had open counts; then it has none."""
+    monkeypatch.setattr(module, "GOODBYE", 60)
+    handle = await start(engine)
+    known.open(handle.endpoint)
+    await until(lambda: known.urls == ("about:blank",))
+    async with await CdpConnection.open(handle.endpoint) as browser:
+        (first,) = (await browser.send("Target.getTargets"))["targetInfos"]
+        second = await open_page(browser, "about:blank?2")
+        await until(lambda: known.urls == ("about:blank", "about:blank?…"))
+        await browser.send("Target.closeTarget", {"targetId": first["targetId"]})
+        await until(lambda: known.urls == ("about:blank?…",))
+        await browser.send("Target.closeTarget", {"targetId": second})
+        await until(lambda: all(page.closed_at for page in known._pages.values()))
+        assert known.urls == ("about:blank", "about:blank?…")
+        monkeypatch.setattr(module, "GOODBYE", 0)
+        assert known.urls == ()
 
 
 async def test_only_the_latest_pages_are_told(engine: LocalEngine, known: PageUrls) -> None:
