@@ -50,10 +50,14 @@ class PageUrls:
     def urls(self) -> tuple[str, ...]:
         """At most 20, as `clean_url` makes them; the page that went somewhere last comes last.
 
-        Once the browser is gone, those that were open when it went. Empty if nothing is known.
+        Once the browser is gone, those that were open when it went. When it has just closed the
+        last one, those that it closed within 2 s: it may be about to go. Empty if nothing is known.
         """
-        told = [page.url for page in self._pages.values() if self._gone or page.closed_at is None]
-        return tuple(told[-MAX_URLS:])
+        told = [page for page in self._pages.values() if self._gone or page.closed_at is None]
+        if not told and self._pages:
+            self._forget_closed()
+            told = list(self._pages.values())
+        return tuple(page.url for page in told[-MAX_URLS:])
 
     def open(self, endpoint: str) -> None:
         """Begin to watch the browser at *endpoint* in the background; a second call does nothing.
@@ -104,7 +108,7 @@ class PageUrls:
         self._pages = {
             target: page
             for target, page in self._pages.items()
-            if page.closed_at is None or page.closed_at >= since
+            if page.closed_at is None or page.closed_at > since
         }
 
 
@@ -113,16 +117,17 @@ def clean_url(url: str) -> str:
 
     At most 300 characters. What a page can be told by stays: scheme, host, port and path.
     """
-    text = _UNREADABLE.sub("�", _cleaned(url.partition("#")[0]))
+    text = _cleaned(url.partition("#")[0])[: MAX_URL_LENGTH + 1]
+    text = _UNREADABLE.sub("�", text)
     return text if len(text) <= MAX_URL_LENGTH else text[: MAX_URL_LENGTH - 1] + "…"
 
 
-def _cleaned(url: str) -> str:
+def _cleaned(url: str, *, nested: bool = False) -> str:
     found = _SCHEME.match(url)
     scheme = found.group(1).lower() if found else ""
     rest = url[found.end() :] if found else url
-    if scheme in _NESTED:
-        inner = _cleaned(rest)
+    if scheme in _NESTED and not nested:
+        inner = _cleaned(rest, nested=True)
         return f"{scheme}:{inner if scheme == 'view-source' else _origin(inner) + '/…'}"
     if scheme == "data":
         kind = rest.partition(",")[0]

@@ -13,6 +13,7 @@ from browsercloud import (
     Released,
     Session,
     SessionEnded,
+    SessionEvent,
     SessionList,
     SessionOptions,
     SessionStatus,
@@ -57,8 +58,12 @@ async def by_id(client: BrowserCloud) -> None:
     longer: Session = await client.sessions.extend(session.id, timeout=60)
     async with await client.playwright.connect(session) as connection:
         await connection.page.goto("https://example.com")
+    events: tuple[SessionEvent, ...] = await client.sessions.events(found.id, after=1, limit=10)
+    async for event in client.sessions.follow(found.id, after=0):
+        kind: str = event.type
+        print(event.number, event.at, kind, dict(event.details))
     count: int = await client.sessions.release_all()
-    print(page, live, longer, count)
+    print(page, live, longer, events, count)
 
 
 def refused(client: BrowserCloud) -> None:
@@ -67,6 +72,7 @@ def refused(client: BrowserCloud) -> None:
     client.session(browser="firefox")  # type: ignore[arg-type]
     client.session(dimensions=(1, 2, 3))  # type: ignore[arg-type]
     client.session(colour="red")  # type: ignore[call-arg]
+    client.sessions.follow("id", after="1")  # type: ignore[arg-type]
 
 
 def errors(error: SessionEnded) -> None:
