@@ -98,7 +98,13 @@ class ActiveSession:
         return self.ticket
 
     def note(self, kind: str, **details: object) -> None:
-        """Add an event to its journal."""
+        """Add an event to its journal.
+
+        Without a row of its own it has none: the id may be an ended session's, even another
+        project's.
+        """
+        if not self.recorded:
+            return
         self._journal.note(self.id, kind, **details)
         count = self._journal.count(self.id)
         self.session = attrs.evolve(self.session, event_count=count)
