@@ -20,10 +20,11 @@ from browsercloud.server.config import ServerConfig
 from browsercloud.server.journal import Journal
 from browsercloud.server.keyring import Keyring
 from browsercloud.server.keys import older_key
+from browsercloud.server.life import Patience
 from browsercloud.server.metrics import Metrics
 from browsercloud.server.parts import PARTS, Parts
 from browsercloud.server.routes import add_routes
-from browsercloud.server.sessions import Patience, Sessions
+from browsercloud.server.sessions import Sessions
 from browsercloud.server.trust import Trust
 from browsercloud.stores.base import Store
 

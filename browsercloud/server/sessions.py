@@ -1,4 +1,4 @@
-"""The sessions that this server runs: the only code that changes a session's status.
+"""The sessions that this server runs: which there are, and what may be asked of them.
 
 A session is in the registry from the moment its create arrives until its close begins. Everything
 that ends one, whoever asks, comes through `Sessions.close`.
@@ -16,11 +16,10 @@ from typing import Any
 
 import attrs
 
-from browsercloud._aio import close_all, join, stop_task
+from browsercloud._aio import close_all, join
 from browsercloud.engines.base import BrowserHandle, Engine
 from browsercloud.errors import Conflict, NoCapacity, SessionEnded
 from browsercloud.models import (
-    BrowserExit,
     Capacity,
     CreateRequest,
     Released,
@@ -32,51 +31,22 @@ from browsercloud.models import (
     SessionOptions,
     SessionStatus,
 )
-from browsercloud.server import evidence, reconcile, records
+from browsercloud.server import reconcile
 from browsercloud.server.active import (
     ActiveSession,
-    code_of,
-    launch_problem,
     not_found,
     shutting_down,
 )
 from browsercloud.server.admission import Admission
 from browsercloud.server.journal import EventType, Journal
+from browsercloud.server.life import Life, Patience
 from browsercloud.server.metrics import Metrics
-from browsercloud.server.reaper import RECONCILE_EVERY, Leases, Reaper
+from browsercloud.server.reaper import Leases, Reaper
 from browsercloud.server.records import at_this_moment, now
 from browsercloud.stores.base import Query, SessionRow, Store
 from browsercloud.wire import invalid
 
 log = logging.getLogger(__name__)
-
-CREATE_WAIT = 50.0
-"""How long one create call waits for its browser, in seconds (wire.md 3)."""
-
-ATTENDANCE = 31.0
-"""How long a place in the line is kept without anybody asking, in seconds (wire.md 3)."""
-
-QUEUE_TIMEOUT = 300.0
-"""How long a session may wait in the line, in seconds."""
-
-STOP_GRACE = 3.0
-"""How long a browser may take to leave by itself, in seconds."""
-
-KEEP_ENDED = 7 * 24 * 3600.0
-"""How long the records of ended sessions are kept, in seconds."""
-
-
-@attrs.frozen(kw_only=True)
-class Patience:
-    """How long `Sessions` waits for what, in seconds; see the constants."""
-
-    lease_grace: float = 10.0
-    keep_ended: float = KEEP_ENDED
-    regularly: float = RECONCILE_EVERY
-    create_wait: float = CREATE_WAIT
-    queue_timeout: float = QUEUE_TIMEOUT
-    attendance: float = ATTENDANCE
-    stop_grace: float = STOP_GRACE
 
 
 class Sessions:
@@ -102,13 +72,23 @@ class Sessions:
         self._journal = journal
         self._metrics = metrics
         self._max_sessions = max_sessions
-        self.patience = patience or Patience()
         self._active: dict[str, ActiveSession] = {}
         self._closing: dict[str, asyncio.Task[SessionFailure | None]] = {}
         self._shutting_down = False
-        self.leases = Leases(self._lease_lost, grace=self.patience.lease_grace)
-        self._reaper = Reaper(
-            self._time_over, self._warn, self._look_after, every=self.patience.regularly
+        patience = patience or Patience()
+        self.leases = Leases(self._lease_lost, grace=patience.lease_grace)
+        self._reaper = Reaper(self._end, self._warn, self._look_after, every=patience.regularly)
+        self.life = Life(
+            engine,
+            store,
+            admission=admission,
+            journal=journal,
+            metrics=metrics,
+            leases=self.leases,
+            reaper=self._reaper,
+            patience=patience,
+            end=self._end,
+            refused=self._refused,
         )
 
     @property
@@ -170,7 +150,7 @@ class Sessions:
             await active.until_admitted()
         else:
             with self._attending(active):
-                if not await active.until_live(self.patience.create_wait, hung_up):
+                if not await active.until_live(self.life.patience.create_wait, hung_up):
                     raise self._not_yet(active)
                 active.wanted = not hung_up()
         return self._shown(active), made
@@ -225,10 +205,7 @@ class Sessions:
         if active.session.status is not SessionStatus.LIVE:
             raise Conflict(f"session {session_id} is still starting; extend it when it is live")
         life = SessionOptions(timeout=Seconds(timeout)).timeout
-        active.session = records.extended(active.session, life)
-        self._reaper.expire(active.id, life)
-        await self._put(active)
-        active.note(EventType.EXTENDED, timeout=round(life * 1000))
+        await self.life.extend(active, life)
         return self._shown(active)
 
     async def release(self, project: str, session_id: str) -> Released:
@@ -282,7 +259,7 @@ class Sessions:
     async def _look_after(self) -> None:
         """What the reaper does regularly."""
         await self.reconcile()
-        await self._store.prune(now() - timedelta(seconds=self.patience.keep_ended))
+        await self._store.prune(now() - timedelta(seconds=self.life.patience.keep_ended))
 
     # ------------------------------------------------------------------ for `reconcile`
 
@@ -301,10 +278,8 @@ class Sessions:
         active.wanted = True
         active.admitted.set()
         active.ticket = self.admission.occupy(row.project, active.id)
-        active.note(EventType.RESTORED)
-        log.info("session %s: taken over, its browser still runs", active.id)
-        self._watch(active, handle, life=records.life_left(active.session))
-        await self._put(active)
+        self._active[active.id] = active
+        await self.life.adopt(active, handle)
 
     async def wait_again(self, row: SessionRow) -> None:
         """Put a session of a predecessor that had no browser yet back into the line.
@@ -313,23 +288,18 @@ class Sessions:
         """
         active = await self._resume(row)
         active.ticket = self.admission.rejoin(row.project, active.id)
-        self._reaper.expect(active.id, self.patience.attendance)
-        active.starting = asyncio.create_task(self._start(active), name=f"start {active.id}")
+        self._active[active.id] = active
+        self._reaper.expect(active.id, self.life.patience.attendance)
+        self._begin(active)
 
     async def give_up(self, row: SessionRow) -> None:
         """Record the end of a session that nobody runs."""
-        active = ActiveSession(row.project, row.request, self._journal, row.session)
-        active.recorded = True
-        await self._journal.resume(active.id)
-        active.session = records.lost(row.session)
-        await self._finish(active)
-        self._journal.forget(active.id)
+        await self.life.give_up(await self._resume(row))
 
     async def _resume(self, row: SessionRow) -> ActiveSession:
         active = ActiveSession(row.project, row.request, self._journal, row.session)
         active.recorded = True
         await self._journal.resume(active.id)
-        self._active[active.id] = active
         return active
 
     # ------------------------------------------------------------------ starting
@@ -348,7 +318,7 @@ class Sessions:
             active = ActiveSession(project, request, self._journal)
             active.ticket = ticket
             self._active[active.id] = active
-            active.starting = asyncio.create_task(self._start(active), name=f"start {active.id}")
+            self._begin(active)
             return active, True
         if active.project != project or active.request != request:
             raise Conflict(
@@ -356,75 +326,8 @@ class Sessions:
             )
         return active, False
 
-    async def _start(self, active: ActiveSession) -> None:
-        """Take the session from its create to *live*. Records its problem, never raises it."""
-        try:
-            if not active.recorded:
-                await self._refuse_used_id(active)
-            await self._wait_for_turn(active)
-            active.session = records.starting(active.session)
-            await self._put(active)  # before the launch: a crash leaves a trace
-            active.note(EventType.STARTING)
-            active.admitted.set()
-            handle = await self._engine.start(active.id, active.request.options)
-            await self._becomes_live(active, handle)
-        except Conflict as error:
-            active.problem = error
-            self._active.pop(active.id, None)
-            self._reaper.forget(active.id)
-            self._leave(active)
-            active.ended.set_result(ReleaseReason.STARTUP_FAILED)
-        except Exception as error:
-            active.problem = launch_problem(error)
-            timed_out = isinstance(error, NoCapacity)
-            reason = ReleaseReason.CREATION_TIMEOUT if timed_out else ReleaseReason.STARTUP_FAILED
-            failure = SessionFailure(code=code_of(active.problem), message=str(active.problem))
-            self._begin_close(active.id, reason, failure)
-
-    async def _refuse_used_id(self, active: ActiveSession) -> None:
-        if await self._store.buried(active.project, active.id):
-            raise Conflict(f"session {active.id} was released before it was created")
-        row = await self._store.get(active.id)
-        if row is None:
-            return
-        if row.project == active.project and row.request == active.request:
-            reason = row.session.release_reason or row.session.status
-            raise Conflict(
-                f"session {active.id} has already ended: {reason}; choose a new sessionId"
-            )
-        raise Conflict(f"session id {active.id} has been used; choose a new sessionId")
-
-    async def _wait_for_turn(self, active: ActiveSession) -> None:
-        ticket = active.claim
-        if ticket.granted.done():
-            return
-        active.session = records.queued(active.session)
-        await self._put(active)
-        active.note(EventType.QUEUED, place=self.admission.place(ticket))
-        active.admitted.set()
-        await asyncio.wait({ticket.granted}, timeout=self.patience.queue_timeout)
-        if not ticket.granted.done():
-            raise self.admission.waited_too_long(ticket, self.patience.queue_timeout)
-        self._metrics.waited(asyncio.get_running_loop().time() - ticket.since)
-
-    async def _becomes_live(self, active: ActiveSession, handle: BrowserHandle) -> None:
-        active.session = records.live(active.session, handle.user_agent)
-        self._metrics.created(asyncio.get_running_loop().time() - active.claim.since)
-        active.note(EventType.LIVE, expires_at=active.session.expires_at)
-        self._watch(active, handle, life=active.session.timeout)
-        await self._put(active)
-
-    def _watch(self, active: ActiveSession, handle: BrowserHandle, *, life: float) -> None:
-        """See to it that the session ends as it should."""
-        active.handle = handle
-        active.traffic.last = asyncio.get_running_loop().time()
-        self._reaper.expire(active.id, life)
-        if active.session.idle_timeout is not None:
-            self._reaper.end_idle(active.id, active.session.idle_timeout, active.traffic)
-        handle.exited.add_done_callback(lambda done: self._browser_exited(active.id, done.result()))
-        active.pages.open(handle.endpoint)
-        if active.request.lease_id is not None:
-            self.leases.hold(active.project, active.request.lease_id)
+    def _begin(self, active: ActiveSession) -> None:
+        active.starting = asyncio.create_task(self.life.start(active), name=f"start {active.id}")
 
     def _not_yet(self, active: ActiveSession) -> NoCapacity:
         if not active.claim.granted.done():
@@ -444,7 +347,7 @@ class Sessions:
         finally:
             active.attending -= 1
             if not (active.attending or active.wanted) and active.id in self._active:
-                self._reaper.expect(active.id, self.patience.attendance)
+                self._reaper.expect(active.id, self.life.patience.attendance)
 
     def _seen(self, active: ActiveSession) -> None:
         """Its owner has looked at the session: it is wanted, or at least waited for."""
@@ -452,7 +355,7 @@ class Sessions:
             active.wanted = True
             self._reaper.attended(active.id)
         elif not (active.attending or active.wanted):
-            self._reaper.expect(active.id, self.patience.attendance)
+            self._reaper.expect(active.id, self.life.patience.attendance)
 
     # ------------------------------------------------------------------ ending
 
@@ -462,7 +365,8 @@ class Sessions:
         active = self._active.pop(session_id, None)
         if active is None:
             return self._closing.get(session_id) or asyncio.create_task(_nothing())
-        task = asyncio.create_task(self._close(active, reason, failure), name=f"close {session_id}")
+        work = self.life.close(active, reason, failure)
+        task = asyncio.create_task(work, name=f"close {session_id}")
         active.closing = task
         self._closing[session_id] = task
         task.add_done_callback(lambda _: self._closed(active, task))
@@ -471,69 +375,10 @@ class Sessions:
     def _closed(self, active: ActiveSession, task: asyncio.Task[SessionFailure | None]) -> None:
         if self._closing.get(active.id) is task:
             del self._closing[active.id]
-        self._leave(active)
+        self.admission.leave(active.claim)
         self._journal.forget(active.id)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("session %s: its end could not be recorded", active.id, exc_info=error)
-
-    async def _close(
-        self, active: ActiveSession, reason: ReleaseReason, failure: SessionFailure | None
-    ) -> SessionFailure | None:
-        log.info("session %s: releasing (%s)", active.id, reason)
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        active.session = records.releasing(
-            active.session, reason, evidence.of(active, reason, failure)
-        )
-        active.note(EventType.RELEASING, reason=reason)
-        grace = 0 if reason in records.CRASHED else self.patience.stop_grace
-        closers = [
-            lambda: self._stop_browser(active, grace=grace),
-            lambda: evidence.weigh(active, self._engine),
-            active.pages.close,
-            lambda: self._record(active),
-            lambda: self._let_go(active, reason),
-        ]
-        left: SessionFailure | None = None
-        try:
-            await close_all(closers)
-        except Exception as error:
-            log.exception("session %s: closing failed", active.id)
-            left = SessionFailure(code="cleanup_failed", message=f"something is left over: {error}")
-        active.session = records.ended(active.session, left)
-        self._metrics.released(reason, loop.time() - begun)
-        await self._finish(active)
-        return left
-
-    async def _finish(self, active: ActiveSession) -> None:
-        """Record how it ended: the event first, so that the record counts it."""
-        active.note(
-            EventType(f"session.{active.session.status}"), **evidence.details(active.session)
-        )
-        await self._journal.flush(active.id)
-        await self._record(active)
-
-    async def _let_go(self, active: ActiveSession, reason: ReleaseReason) -> None:
-        """Stop what watches the session, and tell whoever holds something open for it."""
-        self._reaper.forget(active.id)
-        if not active.ended.done():
-            active.ended.set_result(reason)
-        await stop_task(active.starting)
-
-    async def _stop_browser(self, active: ActiveSession, *, grace: float) -> None:
-        if active.handle is not None:
-            await self._engine.stop(active.handle, grace=grace)
-
-    async def _put(self, active: ActiveSession) -> None:
-        active.recorded = True
-        await self._store.put(active.row())
-
-    async def _record(self, active: ActiveSession) -> None:
-        if active.recorded:
-            await self._store.put(active.row())
-        else:
-            # Released before its row was written: the id must not be used by a late create either.
-            await self._store.bury(active.project, active.id)
 
     async def _wait_for_closing(self) -> None:
         while self._closing:
@@ -559,12 +404,6 @@ class Sessions:
             already_ended=True,
         )
 
-    def _browser_exited(self, session_id: str, ended: BrowserExit) -> None:
-        self._end(session_id, *records.browser_gone(ended))
-
-    def _time_over(self, session_id: str, reason: ReleaseReason) -> None:
-        self._end(session_id, reason)
-
     def _warn(self, session_id: str) -> None:
         active = self._active.get(session_id)
         if active is not None:
@@ -582,7 +421,8 @@ class Sessions:
         if session_id in self._active:
             self._begin_close(session_id, reason, failure)
 
-    def _leave(self, active: ActiveSession) -> None:
+    def _refused(self, active: ActiveSession) -> None:
+        self._active.pop(active.id, None)
         self.admission.leave(active.claim)
 
     def _shown(self, active: ActiveSession) -> Session:

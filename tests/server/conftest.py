@@ -21,10 +21,11 @@ from browsercloud.server.app import Server
 from browsercloud.server.config import ServerConfig
 from browsercloud.server.journal import Journal
 from browsercloud.server.keys import hash_key, key_row, make_key
+from browsercloud.server.life import ATTENDANCE, CREATE_WAIT, Patience
 from browsercloud.server.metrics import Metrics
 from browsercloud.server.parts import PARTS, Parts
 from browsercloud.server.records import now
-from browsercloud.server.sessions import ATTENDANCE, CREATE_WAIT, Patience, Sessions
+from browsercloud.server.sessions import Sessions
 from browsercloud.stores.base import Limits, Store
 from browsercloud.stores.memory import MemoryStore
 from browsercloud.testing import IdleEngine
@@ -135,8 +136,9 @@ async def start_cloud() -> AsyncIterator[StartCloud]:
             stack.push_async_callback(server.stop)
             await server.start()
             sessions = server._app[PARTS].sessions
-            sessions.patience = attrs.evolve(
-                sessions.patience, create_wait=create_wait, attendance=attendance
+            life = sessions.life
+            life.patience = attrs.evolve(
+                life.patience, create_wait=create_wait, attendance=attendance
             )
             http = await stack.enter_async_context(aiohttp.ClientSession())
             return Cloud(server, engine, http, store)

@@ -286,7 +286,7 @@ class Life(RuleBasedStateMachine):
     async def stop_without_a_word(self) -> None:
         """Take the killed server's tasks away, and leave the store as it is."""
         old = self.sessions
-        old._store = MemoryStore()
+        old._store = old.life._store = MemoryStore()
         self.journal._store = MemoryStore()
         await old.close_down()
         await self.journal.close()

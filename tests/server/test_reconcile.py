@@ -43,7 +43,7 @@ async def killed(
 
 async def bury(predecessor: Sessions) -> None:
     """Take away what of the predecessor is left in this process; its store is not touched."""
-    predecessor._store = MemoryStore()
+    predecessor._store = predecessor.life._store = MemoryStore()
     await predecessor.close_down()
 
 
