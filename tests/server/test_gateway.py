@@ -15,6 +15,7 @@ from aiohttp import WSMsgType
 from playwright.async_api import async_playwright
 
 from browsercloud.server import gateway
+from browsercloud.server.pump import Leg
 from browsercloud.testing import DyingEngine, IdleEngine, NeverEngine, SlowEngine
 from tests.leaks import browsers
 from tests.server.conftest import BODY, KEY, Cloud, StartCloud, Upstream, until
@@ -203,11 +204,11 @@ async def test_both_sockets_send_at_once(echo: Cloud, monkeypatch: pytest.Monkey
     seen: list[Any] = []
     pump = gateway._pump
 
-    async def spy(client: Any, upstream: Any, *more: Any) -> Any:
-        for ws in (client, upstream):
-            found = ws.get_extra_info("socket")
+    async def spy(client: Leg, browser: Leg, *more: Any) -> Any:
+        for leg in (client, browser):
+            found = leg.transport.get_extra_info("socket")
             seen.append(found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-        return await pump(client, upstream, *more)
+        return await pump(client, browser, *more)
 
     monkeypatch.setattr(gateway, "_pump", spy)
     ws = await connect(echo, (await echo.create())["websocketUrl"])
