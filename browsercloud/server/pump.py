@@ -293,7 +293,9 @@ def _control_frame(opcode: int, payload: bytes, *, masked: bool) -> bytes:
 
 
 def _mask(payload: bytes, key: bytes) -> bytes:
-    return bytes(byte ^ key[at & 3] for at, byte in enumerate(payload))
+    size = len(payload)
+    keys = (key * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(keys, "big")).to_bytes(size, "big")
 
 
 def _done(future: asyncio.Future[None]) -> None:

@@ -67,7 +67,7 @@ def traffic(cloud: Cloud, record: BODY) -> Any:
 
 
 async def test_every_byte_arrives_as_it_was_sent(ends: tuple[Side, Side]) -> None:
-    """1 000 messages of all sizes both ways at once, in any pieces, masks and fragments included."""
+    """1 000 messages of all sizes both ways at once, in any pieces; masks and fragments too."""
     chance = random.Random(7)
 
     async def send(source: Side, target: Side, *, masked: bool) -> None:
@@ -234,28 +234,24 @@ async def test_a_side_that_does_not_read_holds_the_other_one_back(
 async def test_pings_of_a_client_that_does_not_read_do_not_pile_up(
     ends: tuple[Side, Side],
 ) -> None:
-    """Only the last one is answered once there is room, as RFC 6455 5.5.3 allows."""
+    """Of those that came since the last answer only the last is answered (RFC 6455, 5.5.3)."""
     client, browser = ends
     client.writer.transport.pause_reading()
     filler = frame(BINARY, bytes(MB))
     stuffing = asyncio.create_task(write_all(browser, filler * 30))
     await asyncio.wait({stuffing}, timeout=0.5)
-    tracemalloc.start()
-    for number in range(20_000):
+    for number in range(5_000):
         client.write(frame(PING, b"%0125d" % number, key=MASK))
-        if number % 500 == 0:
-            await client.writer.drain()
     client.write(frame(TEXT, b"behind them", key=MASK))
     assert await browser.read_frame() == (TEXT, b"behind them")
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2 * MB
     client.writer.transport.resume_reading()
-    pongs = []
-    for _ in range(30 + 1):
+    messages, pongs = 0, []
+    while messages < 30 or not pongs:
         opcode, payload = await client.read_frame()
+        messages += opcode == BINARY
         pongs += [payload] * (opcode == PONG)
-    assert len(pongs) < 10 or pongs[-1] == b"%0125d" % 19_999
+    assert pongs[-1] == b"%0125d" % 4_999
+    assert len(pongs) < 10
     await stuffing
 
 
@@ -269,10 +265,11 @@ async def test_the_goodbye_waits_for_the_end_of_the_frame(
     await until(lambda: traffic(cloud, record).bytes_out > WHOLE)
     releasing = asyncio.create_task(cloud.call("DELETE", f"/v1/sessions/{record['id']}"))
     await until(lambda: cloud.parts.sessions.live(record["id"]) is None)
-    browser.write(message[MB // 2 :], frame(TEXT, b"nobody hears this"))
+    browser.write(message[MB // 2 :])
     assert await client.read(len(message)) == message
     goodbye = closing(1001, "session ended: user_requested")
     assert await client.read(len(goodbye)) == goodbye
+    browser.write(frame(TEXT, b"nobody hears this"))
     client.write(frame(CLOSE, b"\x03\xe9", key=MASK))
     assert await client.ended() == b""
     await releasing
