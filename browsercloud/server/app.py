@@ -30,7 +30,7 @@ SHUTDOWN_TIMEOUT = 5.0
 """How long requests may go on after the sessions have ended, in seconds."""
 
 KEEPALIVE_TIMEOUT = 75.0
-"""How long a connection may go without a whole request, in seconds: silent ones cost descriptors."""
+"""How long a connection may take for a whole request, in seconds: silent ones cost descriptors."""
 
 
 def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Application:

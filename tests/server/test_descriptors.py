@@ -19,11 +19,9 @@ from tests.serving import SERVE
 
 
 def test_silent_connections_cannot_end_a_server(root: Path) -> None:
-    """The soft limit is raised to the hard one; when that is reached, one line says so, and once
-    there is room the server answers again.
-    """
+    """The limit is raised; when it is reached one line says so; once there is room all goes on."""
     log = root / "serve.log"
-    limited = ["sh", "-c", 'ulimit -Hn 128; ulimit -Sn 64; exec "$@"', "sh"]
+    limited = ["sh", "-c", 'ulimit -Sn 64; ulimit -Hn 128; exec "$@"', "sh"]
     with (
         log.open("w") as errors,
         subprocess.Popen(
