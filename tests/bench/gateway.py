@@ -14,9 +14,12 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from tests.bench.wire import Client, Upstream, big, frame
 
 HERE = Path(__file__).resolve().parents[2]
 BUSY = (1, 8, 32)
-SMALL = frame(b'{"id":1,"method":"Runtime.evaluate","params":{"expression":"1"}}', masked=True)
+SMALL = frame(b'{"id":1,"method":"Browser.getVersion","params":{}}', masked=True)
 MB = 2**20
 SLOW = 200 * MB
 
@@ -37,6 +40,23 @@ async def upstream() -> None:
     port = server.sockets[0].getsockname()[1]
     print(json.dumps({"endpoint": f"ws://127.0.0.1:{port}/devtools/browser/x"}), flush=True)
     await asyncio.to_thread(sys.stdin.read)
+
+
+async def chromium() -> None:
+    """A headless shell, until standard input ends."""
+    from browsercloud.engines.local import LocalEngine
+    from browsercloud.models import SessionOptions
+
+    with tempfile.TemporaryDirectory(prefix="bc-") as folder:
+        engine = LocalEngine(Path(folder))
+        await engine.open()
+        try:
+            options = SessionOptions(browser="headless-shell")
+            handle = await engine.start(str(uuid.uuid4()), options)
+            print(json.dumps({"endpoint": handle.endpoint}), flush=True)
+            await asyncio.to_thread(sys.stdin.read)
+        finally:
+            await engine.close()
 
 
 async def server(endpoint: str, sessions: int) -> None:
@@ -181,39 +201,65 @@ async def slow_reader(way: Way) -> None:
     client.transport.abort()
 
 
-async def measure(ways: list[Way], rounds: int, total: int, repeat: int) -> None:
-    """All rows, each way in turn."""
-    steps: list[Callable[[Way], Awaitable[None]]] = [lambda way: latency(way, rounds)]
-    steps += [lambda way, busy=busy: small(way, busy, rounds) for busy in BUSY]  # type: ignore[misc]
+Step = Callable[["Way"], Awaitable[None]]
+
+
+def echo_steps(rounds: int, total: int) -> list[Step]:
+    """All rows, with the upstream that costs next to nothing."""
+    steps: list[Step] = [partial(latency, rounds=rounds)]
+    steps += [partial(small, busy=busy, rounds=rounds) for busy in BUSY]
     steps += [
-        lambda way, busy=busy, size=size: bulk(way, busy, size, total)  # type: ignore[misc]
-        for size in (MB, 16 * MB)
-        for busy in BUSY
+        partial(bulk, busy=busy, size=size, total=total) for size in (MB, 16 * MB) for busy in BUSY
     ]
-    steps.append(slow_reader)
+    return [*steps, slow_reader]
+
+
+def chromium_steps(rounds: int) -> list[Step]:
+    """What a browser that works itself can be asked; it has one port for all."""
+    return [partial(latency, rounds=rounds), *(partial(small, busy=n, rounds=rounds) for n in BUSY)]
+
+
+async def measure(ways: list[Way], steps: list[Step], repeat: int) -> None:
+    """Every row so many times, each way in turn."""
+    told: set[str] = set()
+    print(f"{'median':44}" + "".join(f"{way.name:>20}" for way in ways), flush=True)
     for step in steps:
         for turn in range(repeat):
             # Every other time the other way round: who comes first may pay for what came before.
             for way in ways if turn % 2 else reversed(ways):
                 await step(way)
+        rows = dict.fromkeys(row for way in ways for row in way.found if row not in told)
+        told.update(rows)
+        for row in rows:
+            print(line(row, ways), flush=True)
 
 
-def table(ways: list[Way]) -> str:
-    """Medians, and the ratio to the first way."""
-    rows = list(dict.fromkeys(row for way in ways for row in way.found))
-    lines = [f"{'median':44}" + "".join(f"{way.name:>20}" for way in ways)]
-    for row in rows:
-        cells = ""
-        base = statistics.median(ways[0].found.get(row) or [0])
-        for way in ways:
-            if row not in way.found:
-                cells += f"{'–':>20}"
-                continue
-            value = statistics.median(way.found[row])
-            ratio = f" ({value / base:.2f}×)" if base and way is not ways[0] else ""
-            cells += f"{f'{value:.3g}' if value < 1000 else f'{value:.0f}'}{ratio}".rjust(20)
-        lines.append(f"{row:44}{cells}")
-    return "\n".join(lines)
+def line(row: str, ways: list[Way]) -> str:
+    """The medians of one row, and their ratios to the first way's."""
+    cells = ""
+    base = statistics.median(ways[0].found.get(row) or [0])
+    for way in ways:
+        if row not in way.found:
+            cells += f"{'–':>20}"
+            continue
+        value = statistics.median(way.found[row])
+        ratio = f" ({value / base:.2f}×)" if base and way is not ways[0] else ""
+        cells += f"{f'{value:.3g}' if value < 1000 else f'{value:.0f}'}{ratio}".rjust(20)
+    return f"{row:44}{cells}"
+
+
+def run(role: str, steps: list[Step], against: Path | None, repeat: int) -> None:
+    """Start the upstream and each gateway, measure, print the table."""
+    with ExitStack() as stack:
+        _, told = stack.enter_context(child(HERE, "--role", role))
+        endpoint = told["endpoint"]
+        ways = [Way("direct", [endpoint] * max(BUSY), None)]
+        for name, checkout in (("gateway", HERE), ("other checkout", against)):
+            if checkout is not None:
+                arguments = ("--role", "server", "--endpoint", endpoint)
+                process, told = stack.enter_context(child(checkout, *arguments))
+                ways.append(Way(name, told["urls"], process))
+        asyncio.run(measure(ways, steps, repeat))
 
 
 def main() -> None:
@@ -223,25 +269,24 @@ def main() -> None:
     given.add_argument("--rounds", type=int, default=5_000)
     given.add_argument("--total", type=int, default=512, help="MB sent in each bulk row")
     given.add_argument("--repeat", type=int, default=5)
-    given.add_argument("--role", choices=("upstream", "server"), help=argparse.SUPPRESS)
+    roles = ("upstream", "chromium", "server")
+    given.add_argument("--role", choices=roles, help=argparse.SUPPRESS)
     given.add_argument("--endpoint", help=argparse.SUPPRESS)
     asked = given.parse_args()
     if asked.role == "upstream":
         asyncio.run(upstream())
+    elif asked.role == "chromium":
+        asyncio.run(chromium())
     elif asked.role == "server":
         asyncio.run(server(asked.endpoint, max(BUSY)))
     else:
-        with ExitStack() as stack:
-            _, told = stack.enter_context(child(HERE, "--role", "upstream"))
-            endpoint = told["endpoint"]
-            ways = [Way("direct", [endpoint] * max(BUSY), None)]
-            for name, checkout in (("gateway", HERE), ("other checkout", asked.against)):
-                if checkout is not None:
-                    arguments = ("--role", "server", "--endpoint", endpoint)
-                    process, told = stack.enter_context(child(checkout, *arguments))
-                    ways.append(Way(name, told["urls"], process))
-            asyncio.run(measure(ways, asked.rounds, asked.total * MB, asked.repeat))
-        print(table(ways))
+        echo = echo_steps(asked.rounds, asked.total * MB)
+        for role, title, steps in (
+            ("upstream", "an upstream that costs next to nothing", echo),
+            ("chromium", "a headless shell", chromium_steps(asked.rounds)),
+        ):
+            print(f"\n{title}", flush=True)
+            run(role, steps, asked.against, asked.repeat)
 
 
 if __name__ == "__main__":
