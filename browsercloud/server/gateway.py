@@ -102,6 +102,8 @@ async def _serve(request: web.Request, wanted: str) -> web.StreamResponse:
     try:
         join(client, browser, (early, answered))
         code, reason = await _pump(client, browser, found, revoked(request))
+    except OSError as error:
+        log.debug("session %s: a socket broke: %r", wanted, error)
     finally:
         # Settled, since with handler cancellation the client's hanging up arrives as one.
         await settle(
