@@ -206,12 +206,13 @@ Step = Callable[["Way"], Awaitable[None]]
 
 def echo_steps(rounds: int, total: int) -> list[Step]:
     """All rows, with the upstream that costs next to nothing."""
-    steps: list[Step] = [partial(latency, rounds=rounds)]
+    # The memory first: what big messages have left free would hide the growth.
+    steps: list[Step] = [slow_reader, partial(latency, rounds=rounds)]
     steps += [partial(small, busy=busy, rounds=rounds) for busy in BUSY]
     steps += [
         partial(bulk, busy=busy, size=size, total=total) for size in (MB, 16 * MB) for busy in BUSY
     ]
-    return [*steps, slow_reader]
+    return steps
 
 
 def chromium_steps(rounds: int) -> list[Step]:
