@@ -17,6 +17,7 @@ from browsercloud.errors import BrowserNotFound, UsageError
 from browsercloud.server import keys
 from browsercloud.server.app import Server
 from browsercloud.server.config import SETTINGS, ServerConfig, from_environment
+from browsercloud.server.descriptors import use_all_descriptors
 from browsercloud.stores.sqlite import FILE_NAME, SqliteStore
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ async def _serve(config: ServerConfig) -> None:
     """Run until the first signal, then release everything."""
     if config.data_dir is None:
         raise UsageError("serve needs a data folder; give --data-dir")
+    use_all_descriptors(asyncio.get_running_loop())
     engine = LocalEngine(
         config.data_dir, chromium=config.chromium, headless_shell=config.headless_shell
     )

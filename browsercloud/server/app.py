@@ -32,6 +32,9 @@ MAX_BODY = 2**20
 SHUTDOWN_TIMEOUT = 5.0
 """How long requests may go on after the sessions have ended, in seconds."""
 
+KEEPALIVE_TIMEOUT = 75.0
+"""How long a connection may take for a whole request, in seconds: silent ones cost descriptors."""
+
 
 def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Application:
     """The application. Engine, store and sessions open when it starts and close with it."""
@@ -105,6 +108,7 @@ class Server:
             access_log=None,
             handler_cancellation=config.handler_cancellation,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
+            keepalive_timeout=KEEPALIVE_TIMEOUT,
             logger=_quiet_logger(),
         )
         self.url = ""

@@ -10,12 +10,10 @@ import asyncio
 import logging
 from typing import Any
 
-import aiohttp
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WSCloseCode, web
 
-from browsercloud._aio import settle
+from browsercloud._aio import keep_alive, settle
 from browsercloud.cdp.connection import CdpConnection
-from browsercloud.errors import ConnectionFailed
 from browsercloud.server.active import ActiveSession
 from browsercloud.server.parts import (
     REVOKED,
@@ -27,6 +25,8 @@ from browsercloud.server.parts import (
     revoked,
     session_id,
 )
+from browsercloud.server.pump import PING, BrowserLeg, ClientLeg, Leg, join
+from browsercloud.server.upgrade import accept, check_upgrade, dial
 from browsercloud.server.urls import Urls
 from browsercloud.wire import invalid, read_session_id
 
@@ -35,7 +35,10 @@ log = logging.getLogger(__name__)
 PING_EVERY = 20.0
 """Seconds between two pings. They keep middle boxes awake; an answer is not asked for."""
 
-CONNECT_TIMEOUT = 10.0
+KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 15, 5, 3
+"""As for a lease. The kernel of the other side answers: a client may be busy as long as it likes,
+only a host that is gone is found out."""
+
 CALL_TIMEOUT = 5.0
 GOODBYE_PATIENCE = 2.0
 """How long the other side may take to answer a close, in seconds."""
@@ -82,129 +85,73 @@ async def version(request: web.Request) -> web.Response:
 
 
 async def _serve(request: web.Request, wanted: str) -> web.StreamResponse:
+    check_upgrade(request)
     found = await active(request, wanted)
     endpoint = await endpoint_of(found)
+    counters = (found.traffic, parts(request).totals)
     # The browser first: until the upgrade is answered, a failure can still be told as HTTP.
-    upstream = await _connect(parts(request).http, endpoint)
-    client = web.WebSocketResponse(
-        timeout=GOODBYE_PATIENCE, max_msg_size=0, compress=False, decode_text=False
-    )
+    upstream, answered = await dial(endpoint)
+    browser = BrowserLeg(upstream, counters)
+    try:
+        response, downstream, early = await accept(request)
+    except BaseException:
+        upstream.abort()
+        raise
+    client = ClientLeg(downstream, counters, request.protocol)
     code, reason = WSCloseCode.INTERNAL_ERROR, "the gateway failed"
     try:
-        await client.prepare(request)
-        code, reason = await _pump(client, upstream, found, revoked(request))
-    except (aiohttp.ClientError, OSError) as error:
+        join(client, browser, (early, answered))
+        code, reason = await _pump(client, browser, found, revoked(request))
+    except OSError as error:
         log.debug("session %s: a socket broke: %r", wanted, error)
     finally:
         # Settled, since with handler cancellation the client's hanging up arrives as one.
         await settle(
-            lambda: _goodbye(request, client, upstream, code, reason),
+            lambda: _goodbye(client, browser, code, reason),
             patience=3 * GOODBYE_PATIENCE,
             what="closing a CDP socket",
         )
-    return client
-
-
-async def _connect(
-    http: aiohttp.ClientSession, endpoint: str
-) -> aiohttp.ClientWebSocketResponse[bool]:
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT):
-            return await http.ws_connect(
-                endpoint,
-                max_msg_size=0,
-                compress=0,
-                decode_text=False,
-                timeout=aiohttp.ClientWSTimeout(ws_close=GOODBYE_PATIENCE),
-            )
-    except (aiohttp.ClientError, OSError) as error:
-        # The text of the error names the endpoint, which opens the browser.
-        raise ConnectionFailed(type(error).__name__, endpoint="the browser") from None
+    return response
 
 
 async def _pump(
-    client: web.WebSocketResponse,
-    upstream: aiohttp.ClientWebSocketResponse[bool],
-    session: ActiveSession,
-    key_gone: asyncio.Future[None],
+    client: Leg, browser: Leg, session: ActiveSession, key_gone: asyncio.Future[None]
 ) -> tuple[WSCloseCode, str]:
-    """Carry messages both ways until a side leaves, or session or key end. Says how to part."""
-    inward = asyncio.create_task(_carry(client, upstream), name=f"cdp in {session.id}")
-    outward = asyncio.create_task(_carry(upstream, client), name=f"cdp out {session.id}")
+    """Wait until a side leaves, or session or key end. Says how to part."""
+    keep_alive(
+        client.transport.get_extra_info("socket"),
+        idle=KEEPALIVE_IDLE,
+        interval=KEEPALIVE_INTERVAL,
+        count=KEEPALIVE_COUNT,
+    )
     pings = asyncio.create_task(_ping(client), name=f"cdp ping {session.id}")
-    ends: set[asyncio.Future[Any]] = {inward, outward, session.ended, key_gone}
+    ends: set[asyncio.Future[Any]] = {client.over, browser.over, session.ended, key_gone}
     try:
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if not (client.closed or session.ended.done() or key_gone.done()):
+        if browser.over.done():
             # The browser hung up: within moments the session knows why.
-            waiting = {future for future in ends if not future.done()}
-            await asyncio.wait(waiting, timeout=END_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+            others = ends - {browser.over}
+            await asyncio.wait(others, timeout=END_PATIENCE, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        # All of them before the first wait: a cancellation may end that one.
-        for task in (inward, outward, pings):
-            task.cancel()
-        await asyncio.wait({inward, outward, pings})
+        pings.cancel()
+        await asyncio.wait({pings})
     if session.ended.done():
         return WSCloseCode.GOING_AWAY, f"session ended: {session.ended.result()}"
     if key_gone.done():
         return WSCloseCode.POLICY_VIOLATION, REVOKED.decode()
-    if not client.closed:
+    if not client.over.done():
         return WSCloseCode.INTERNAL_ERROR, "the browser closed the connection"
-    return WSCloseCode.OK, ""
+    return client.answer_with, ""
 
 
-async def _carry(
-    source: web.WebSocketResponse | aiohttp.ClientWebSocketResponse[bool],
-    target: web.WebSocketResponse | aiohttp.ClientWebSocketResponse[bool],
-) -> None:
-    """Pass messages on until *source* closes or *target* is gone.
-
-    Each send is awaited: a reader that is slow makes the other side wait instead of filling memory.
-    """
-    try:
-        while True:
-            message = await source.receive()
-            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
-                return
-            await target.send_frame(message.data, message.type)
-    except (aiohttp.ClientError, OSError) as error:
-        log.debug("a CDP socket broke: %r", error)
+async def _ping(client: Leg) -> None:
+    # Whether a pong comes is nobody's business: a client may only be busy.
+    while True:
+        await asyncio.sleep(PING_EVERY)
+        client.send(PING)
 
 
-async def _ping(client: web.WebSocketResponse) -> None:
-    # Not aiohttp's heartbeat: that one takes a client for dead which is only busy.
-    try:
-        while True:
-            await asyncio.sleep(PING_EVERY)
-            await client.ping()
-    except (aiohttp.ClientError, OSError) as error:
-        log.debug("a CDP socket broke: %r", error)
-
-
-async def _goodbye(
-    request: web.Request,
-    client: web.WebSocketResponse,
-    upstream: aiohttp.ClientWebSocketResponse[bool],
-    code: WSCloseCode,
-    reason: str,
-) -> None:
-    """Close both sockets. A client that reads nothing any more is cut off."""
-    try:
-        if client.prepared:
-            async with asyncio.timeout(GOODBYE_PATIENCE):
-                await client.close(code=code, message=reason.encode())
-    except TimeoutError:
-        log.debug("a CDP client did not take its goodbye")
-    finally:
-        transport = request.transport
-        if client.prepared and transport is not None and transport.get_write_buffer_size():
-            transport.abort()
-        await _hang_up(upstream)
-
-
-async def _hang_up(upstream: aiohttp.ClientWebSocketResponse[bool]) -> None:
-    try:
-        async with asyncio.timeout(GOODBYE_PATIENCE):
-            await upstream.close()
-    except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        log.debug("a browser did not take its goodbye: %r", error)
+async def _goodbye(client: Leg, browser: Leg, code: WSCloseCode, reason: str) -> None:
+    """Close both. A client that reads nothing any more is cut off."""
+    await client.close(code, reason, patience=GOODBYE_PATIENCE)
+    await browser.close(WSCloseCode.OK, "", patience=GOODBYE_PATIENCE)

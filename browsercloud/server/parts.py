@@ -20,6 +20,7 @@ from browsercloud.server.active import ActiveSession, not_found
 from browsercloud.server.journal import Journal
 from browsercloud.server.keyring import Keyring
 from browsercloud.server.sessions import Sessions
+from browsercloud.server.traffic import Traffic
 from browsercloud.server.trust import Caller, Trust, is_upgrade
 from browsercloud.stores.base import Store
 from browsercloud.wire import invalid, read_session_id
@@ -46,6 +47,9 @@ class Parts:
     journal: Journal
     http: ClientSession = field(init=False, repr=False)
     """For the browsers' endpoints; there while the application runs."""
+
+    totals: Traffic = field(factory=Traffic)
+    """What went through the gateway in all."""
 
     sockets: set[web.WebSocketResponse] = field(factory=set, repr=False)
     """Sockets that end with the server, not with a session."""

@@ -15,11 +15,13 @@ from aiohttp import WSMsgType
 from playwright.async_api import async_playwright
 
 from browsercloud.server import gateway
+from browsercloud.server.pump import Leg
 from browsercloud.testing import DyingEngine, IdleEngine, NeverEngine, SlowEngine
 from tests.leaks import browsers
 from tests.server.conftest import BODY, KEY, Cloud, StartCloud, Upstream, until
 
-BIG = 20 * 2**20
+MB = 2**20
+BIG = 20 * MB
 
 
 async def connect(cloud: Cloud, url: str, **more: Any) -> aiohttp.ClientWebSocketResponse:
@@ -203,11 +205,11 @@ async def test_both_sockets_send_at_once(echo: Cloud, monkeypatch: pytest.Monkey
     seen: list[Any] = []
     pump = gateway._pump
 
-    async def spy(client: Any, upstream: Any, *more: Any) -> Any:
-        for ws in (client, upstream):
-            found = ws.get_extra_info("socket")
+    async def spy(client: Leg, browser: Leg, *more: Any) -> Any:
+        for leg in (client, browser):
+            found = leg.transport.get_extra_info("socket")
             seen.append(found.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
-        return await pump(client, upstream, *more)
+        return await pump(client, browser, *more)
 
     monkeypatch.setattr(gateway, "_pump", spy)
     ws = await connect(echo, (await echo.create())["websocketUrl"])
@@ -387,3 +389,79 @@ async def over(cloud: Cloud, record: BODY) -> BODY:
                 found: BODY = now
                 return found
             await asyncio.sleep(0.01)
+
+
+async def test_a_screenshot_of_several_megabytes_through_playwright(real_cloud: Cloud) -> None:
+    """Masked commands go in and a big answer comes out, as Chromium and Playwright make them."""
+    record = await real_cloud.create(browser="headless-shell")
+    noise = (
+        "<canvas id=c width=1600 height=1600></canvas><script>"
+        "const p = c.getContext('2d'), i = p.createImageData(1600, 1600);"
+        "for (let k = 0; k < i.data.length; k++) "
+        "i.data[k] = k % 4 == 3 ? 255 : Math.random() * 256;"
+        "p.putImageData(i, 0, 0)</script>"
+    )
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.connect_over_cdp(record["websocketUrl"])
+        page = browser.contexts[0].pages[0]
+        await page.set_content(noise)
+        image = await page.screenshot(full_page=True)
+        assert await page.evaluate("x => x.length", "ä" * MB) == MB
+        await browser.close()
+    assert image.startswith(b"\x89PNG")
+    assert len(image) > 4 * 2**20
+    counts = real_cloud.parts.totals
+    assert counts.bytes_out > len(image)
+    assert counts.bytes_in > 2 * MB
+
+
+async def test_chromium_begins_answers_and_events_as_the_counters_think(
+    real_cloud: Cloud,
+) -> None:
+    """Also for attached targets and for errors: the driver's traffic is told by the first bytes."""
+    record = await real_cloud.create(browser="headless-shell")
+    ws = await connect(real_cloud, record["websocketUrl"])
+    seen: list[str] = []
+
+    async def ask(method: str, params: BODY, session: str | None = None) -> BODY:
+        more = {"sessionId": session} if session else {}
+        await ws.send_json({"id": 7, "method": method, "params": params, **more})
+        while True:
+            seen.append(await ws.receive_str(timeout=10))
+            message: BODY = json.loads(seen[-1])
+            assert seen[-1].startswith('{"id":7,' if "id" in message else '{"method":')
+            if "id" in message:
+                return message
+
+    targets = (await ask("Target.getTargets", {}))["result"]["targetInfos"]
+    page = next(target["targetId"] for target in targets if target["type"] == "page")
+    attach = {"targetId": page, "flatten": True}
+    session = (await ask("Target.attachToTarget", attach))["result"]["sessionId"]
+    for domain in ("Page", "Runtime", "Network"):
+        await ask(f"{domain}.enable", {}, session)
+    await ask("Page.navigate", {"url": "data:text/html,<title>x</title>"}, session)
+    assert "error" in await ask("Page.nothing", {}, session)
+    assert "error" in await ask("Nothing.nothing", {})
+    assert "error" in await ask("Page.enable", {}, "no-such-session")
+    assert any('"sessionId"' in text for text in seen if text.startswith('{"method":'))
+    await ws.close()
+
+
+async def test_a_page_that_makes_events_is_not_a_driver_at_work(real_cloud: Cloud) -> None:
+    """Its console talks on and on: bytes come out, and the clock of the idle timeout stands."""
+    record = await real_cloud.create(browser="headless-shell")
+    ws = await connect(real_cloud, record["websocketUrl"])
+    targets = await call(ws, "Target.getTargets", {})
+    page = next(info["targetId"] for info in targets["targetInfos"] if info["type"] == "page")
+    attached = await call(ws, "Target.attachToTarget", {"targetId": page, "flatten": True})
+    session = attached["sessionId"]
+    await call(ws, "Runtime.enable", {}, session)
+    script = {"expression": "setInterval(() => console.log('x'), 5)"}
+    await call(ws, "Runtime.evaluate", script, session)
+    found = real_cloud.parts.sessions.live(record["id"])
+    assert found is not None
+    last, messages = found.traffic.last, found.traffic.messages_out
+    assert last > 0
+    await until(lambda: found.traffic.messages_out > messages + 20)
+    assert found.traffic.last == last
+    await ws.close()
