@@ -341,12 +341,18 @@ def bequeath(watched: Watched, lock: int, grace: float) -> None:
     mine = read_deed(lock)
     # Not closed but unlocked: a child that the dead parent forked may share the descriptor.
     fcntl.flock(lock, fcntl.LOCK_UN)
-    while watched.folders and not _has_heir(lock, mine):
+    while not _has_heir(lock, mine) and not _is_over(lock, watched.folders.values()):
         if time.monotonic() > end and _locked(lock):
             if not _has_heir(lock, mine):
                 watched.clear(list(watched.folders))
             return
         time.sleep(HEIR_INTERVAL)
+
+
+def _is_over(lock: int, folders: Iterable[str]) -> bool:
+    """Whether successors have ended all of it: folders go last. Not if all was removed by hand."""
+    removed = os.fstat(lock).st_nlink == 0
+    return not removed and not any(os.path.lexists(folder) for folder in folders)
 
 
 def _has_heir(lock: int, mine: Deed | None) -> bool:
