@@ -48,6 +48,8 @@ def serve(
     allowed_hosts: Annotated[str | None, _option("allowed_hosts")] = None,
     lease_grace: Annotated[str | None, _option("lease_grace")] = None,
     keep_ended: Annotated[str | None, _option("keep_ended")] = None,
+    orphan_grace: Annotated[str | None, _option("orphan_grace")] = None,
+    session_memory: Annotated[str | None, _option("session_memory")] = None,
     chromium: Annotated[str | None, _option("chromium")] = None,
     headless_shell: Annotated[str | None, _option("headless_shell")] = None,
     handler_cancellation: Annotated[bool, _option("handler_cancellation", flag=True)] = False,
@@ -66,6 +68,8 @@ def serve(
         "allowed_hosts": allowed_hosts,
         "lease_grace": lease_grace,
         "keep_ended": keep_ended,
+        "orphan_grace": orphan_grace,
+        "session_memory": session_memory,
         "chromium": chromium,
         "headless_shell": headless_shell,
         "handler_cancellation": "yes" if handler_cancellation else None,
@@ -88,7 +92,11 @@ async def _serve(config: ServerConfig) -> None:
     if config.data_dir is None:
         raise UsageError("serve needs a data folder; give --data-dir")
     engine = LocalEngine(
-        config.data_dir, chromium=config.chromium, headless_shell=config.headless_shell
+        config.data_dir,
+        chromium=config.chromium,
+        headless_shell=config.headless_shell,
+        orphan_grace=config.orphan_grace,
+        memory_cap=config.session_memory,
     )
     server = Server(config, engine, SqliteStore(config.data_dir / FILE_NAME))
     stopping = _on_first_signal()
