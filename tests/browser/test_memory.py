@@ -33,8 +33,8 @@ async def test_only_the_one_above_its_cap_is_ended(
     """Children count; the end tells why and how much; a neighbour runs on."""
     monkeypatch.setattr(memory, "INTERVAL", 0.05)
     eater, neighbour = _start(root, "eater", code), _start(root, "neighbour", IDLES)
-    watch = MemoryWatch(lambda: {"a": eater, "b": neighbour}, lambda session: 100 * MEGABYTE)
-    watch.start()
+    watch = MemoryWatch(lambda: {"a": eater, "b": neighbour}, 100 * MEGABYTE)
+    await watch.start()
     end = await asyncio.wait_for(asyncio.shield(eater.exited), 10)
     assert (True, "SIGKILL") == (end.out_of_memory, end.signal)
     assert end.memory is not None
@@ -53,9 +53,9 @@ async def test_without_a_cap_nobody_is_ended_and_memory_is_still_told(
     """`usage` and the memory at the end."""
     monkeypatch.setattr(memory, "INTERVAL", 0.05)
     one = _start(root, "one", EATS)
-    watch = MemoryWatch(lambda: {"a": one}, lambda session: None)
+    watch = MemoryWatch(lambda: {"a": one}, 0)
     monkeypatch.setattr(memory, "FRESH", 0.1)
-    watch.start()
+    await watch.start()
     await until(lambda: (one.memory or 0) > 150 * MEGABYTE, "its memory")
     processes, size = (await watch.usage())["a"]
     assert 1 == processes
@@ -85,10 +85,10 @@ async def test_much_that_is_shared_is_no_reason_to_end(
         return real(pids)
 
     monkeypatch.setattr(memory, "proportional", measured)
-    watch = MemoryWatch(lambda: {"a": one}, lambda session: 200 * MEGABYTE)
+    watch = MemoryWatch(lambda: {"a": one}, 200 * MEGABYTE)
     group_of = {one.mark.pid}
     await until(lambda: sums(group_of)[one.mark.pid].resident > 400 * MEGABYTE, "its children")
-    watch.start()
+    await watch.start()
     await until(lambda: asked, "a measure")
     await asyncio.sleep(0.3)
     assert one.poll() is None
@@ -109,7 +109,7 @@ async def test_where_nothing_is_told_nothing_is_done(
 ) -> None:
     """No watch, no usage, and no error."""
     monkeypatch.setattr(group, "PROC", root / "no-proc")
-    watch = MemoryWatch(dict, lambda session: 1)
-    watch.start()
+    watch = MemoryWatch(dict, 1)
+    await watch.start()
     assert {} == await watch.usage()
     await watch.close()
