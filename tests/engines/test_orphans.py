@@ -12,7 +12,7 @@ import pytest
 from browsercloud.browser import orphan
 from browsercloud.browser.group import Deed, read_deed
 from browsercloud.cdp.connection import CdpConnection
-from browsercloud.engines.folders import Lock
+from browsercloud.engines.folders import Lock, read_mark
 from browsercloud.engines.local import LocalEngine
 from browsercloud.models import Browser, Dimensions, SessionOptions
 from tests.conftest import Site
@@ -174,3 +174,25 @@ async def test_a_lock_tells_its_owner(root: Path) -> None:
     assert (os.getpid(), os.getpid()) == (first.pid, second.pid)
     assert first.nonce != second.nonce
     assert not second.taken
+
+
+async def test_only_a_complete_browser_can_be_adopted(data_dir: Path) -> None:
+    """Folder and guard say so from the moment it is ready until its end begins."""
+    engine = LocalEngine(data_dir, orphan_grace=GRACE)
+    await engine.open()
+    folder = data_dir / "sessions" / "one"
+    starting = asyncio.create_task(engine.start("one", SHELL))
+    await until(lambda: (folder / "process.json").exists(), "a process")
+    guard = engine._guard
+    assert guard is not None
+    assert starting.done() or not (read_mark(folder).complete or guard._adoptable)
+    handle = await starting
+    assert (True, {"one"}) == (read_mark(folder).complete, guard._adoptable)
+    for process in living(data_dir):
+        process.send_signal(signal.SIGSTOP)  # so that its end takes a while
+    stopping = asyncio.create_task(engine.stop(handle, grace=0.5))
+    await until(lambda: not guard._adoptable, "the begin of its end")
+    assert not stopping.done()
+    assert not read_mark(folder).complete
+    await stopping
+    await engine.close()
