@@ -24,7 +24,7 @@ from tests.killing import (
     nothing_is_left,
     successor,
 )
-from tests.processes import living
+from tests.processes import living, until
 
 SHORT = 1.0
 COUNTS = "window.secret = 'kept'; window.n = 0; setInterval(() => n++, 20); n"
@@ -182,7 +182,7 @@ async def test_only_a_complete_browser_can_be_adopted(data_dir: Path) -> None:
     await engine.open()
     folder = data_dir / "sessions" / "one"
     starting = asyncio.create_task(engine.start("one", SHELL))
-    await until(lambda: (folder / "process.json").exists(), "a process")
+    await until((folder / "process.json").exists, "a process")
     guard = engine._guard
     assert guard is not None
     assert starting.done() or not (read_mark(folder).complete or guard._adoptable)
