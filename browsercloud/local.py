@@ -126,14 +126,17 @@ class LocalServer:
         self._loop = asyncio.get_running_loop()
         if self._asked.is_set():
             self._stop.set()
-        engine = self._engine or LocalEngine(
-            embedded_data_dir(), chromium=self._chromium, headless_shell=self._headless_shell
-        )
         config = ServerConfig(
             port=0,
             api_key=self.api_key,
             lease_grace=self._lease_grace,
             handler_cancellation=self._handler_cancellation,
+        )
+        engine = self._engine or LocalEngine(
+            embedded_data_dir(),
+            chromium=self._chromium,
+            headless_shell=self._headless_shell,
+            memory_cap=config.session_memory,
         )
         server = Server(config, engine, MemoryStore())
         try:

@@ -237,7 +237,7 @@ class Watched:
         return bool(piece)
 
     def hear(self, line: bytes) -> None:
-        """One message, such as `{"folder": [key, path]}`; see below."""
+        """One message: the keys are the methods of `guard.Guard`, `bye` and `end` its `close`."""
         message: dict[str, Any] = json.loads(line)
         if "folder" in message:
             key, path = message["folder"]
@@ -247,20 +247,13 @@ class Watched:
             self.browsers[key] = Mark(*fields)
         if "adoptable" in message:
             self.adoptable.add(message["adoptable"])
-        if "ending" in message:
-            self.adoptable.discard(message["ending"])
+        self.adoptable -= {message.get("ending"), message.get("gone")}
         if "gone" in message:
-            self.adoptable.discard(message["gone"])
             self.browsers.pop(message["gone"], None)
             self.folders.pop(message["gone"], None)
         self.orderly = self.orderly or "bye" in message
         self.ended = self.ended or "end" in message
         self.taken = self.taken or "taken" in message
-
-    @property
-    def heard_enough(self) -> bool:
-        """Whether the parent has parted from us."""
-        return self.orderly or self.ended
 
     def clear(self, keys: Iterable[str]) -> None:
         """End and remove everything that is left under these names."""
@@ -311,7 +304,7 @@ def watch(parent: int, watched: Watched, lock: int | None = None) -> None:
     """Listen until the parent parts from us, closes the pipe, or is gone."""
     handle = hold(parent)
     sources = [0] if handle is None else [0, handle]
-    while not watched.heard_enough and os.getppid() == parent:
+    while not (watched.orderly or watched.ended) and os.getppid() == parent:
         ready, _, _ = select.select(sources, [], [], PARENT_INTERVAL)
         if 0 in ready:
             if not watched.read():
@@ -341,12 +334,18 @@ def bequeath(watched: Watched, lock: int, grace: float) -> None:
     mine = read_deed(lock)
     # Not closed but unlocked: a child that the dead parent forked may share the descriptor.
     fcntl.flock(lock, fcntl.LOCK_UN)
-    while watched.folders and not _has_heir(lock, mine):
+    while not _has_heir(lock, mine) and not _is_over(lock, watched.folders.values()):
         if time.monotonic() > end and _locked(lock):
             if not _has_heir(lock, mine):
                 watched.clear(list(watched.folders))
             return
         time.sleep(HEIR_INTERVAL)
+
+
+def _is_over(lock: int, folders: Iterable[str]) -> bool:
+    """Whether successors have ended all of it: folders go last. Not if all was removed by hand."""
+    removed = os.fstat(lock).st_nlink == 0
+    return not removed and not any(os.path.lexists(folder) for folder in folders)
 
 
 def _has_heir(lock: int, mine: Deed | None) -> bool:
@@ -355,11 +354,10 @@ def _has_heir(lock: int, mine: Deed | None) -> bool:
 
 
 def _locked(lock: int) -> bool:
-    try:
+    with contextlib.suppress(OSError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _is_gone(parent: int) -> bool:

@@ -19,11 +19,16 @@ from typing import NamedTuple
 from attrs import define
 
 from browsercloud._aio import in_thread, stop_task
-from browsercloud.browser import group
+from browsercloud.browser import confine, group
+from browsercloud.browser.confine import Confinement
 from browsercloud.browser.process import BrowserProcess
 
 INTERVAL = 0.5
 """Seconds between two looks at everybody."""
+
+MAX_INTERVAL = 2.0
+SHARE = 20
+"""How many times as long as a look it rests at least, up to the longest interval."""
 
 FRESH = 5.0
 """Seconds for which a PSS is good enough to be told."""
@@ -96,25 +101,31 @@ def can_watch() -> bool:
 
 
 class MemoryWatch:
-    """Looks at all browsers twice a second and ends each that has passed its cap, and only that.
+    """Keeps the memory cap of each browser, and knows what they use.
 
-    *browsers* gives those to look at, by session id; *cap* the bytes that one of them may use,
-    `None` for no end. Between two looks a page can take more than the cap. Where `can_watch` is
-    false it does nothing.
+    *browsers* gives those that run, by session id; *cap* is how many bytes one may use, 0 for no
+    end. Where control groups can be made the kernel keeps it. Else all are looked at twice a second
+    and each that has passed its cap is ended, and only that: between two looks a page can take
+    more. Where neither `can_watch` it does nothing.
     """
 
     def __init__(
         self,
         browsers: Callable[[], Mapping[str, BrowserProcess]],
-        cap: Callable[[str], int | None],
+        cap: int,
     ) -> None:
         self._browsers = browsers
         self._cap = cap
+        self._confinement: Confinement | None = None
         self._known: dict[BrowserProcess, _Known] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begin, on the running loop."""
+        if self._cap:
+            self._confinement = await in_thread(confine.find)
+        if self._confinement is not None:
+            await in_thread(self._confinement.tidy)
         if can_watch():
             self._task = asyncio.get_running_loop().create_task(self._run(), name="memory watch")
 
@@ -122,6 +133,17 @@ class MemoryWatch:
         """End. Safe to call twice."""
         task, self._task = self._task, None
         await stop_task(task)
+
+    def begin(self, session_id: str, browser: BrowserProcess) -> None:
+        """A browser was just started: give it a control group, if there are any."""
+        if self._confinement is not None:
+            pid = browser.mark.pid
+            browser.confined = self._confinement.confine(session_id, pid, self._cap)
+
+    def again(self, session_id: str, browser: BrowserProcess) -> None:
+        """A browser was adopted: it may have a control group already."""
+        if self._confinement is not None:
+            browser.confined = self._confinement.again(session_id, browser.mark.pid)
 
     async def usage(self) -> dict[str, tuple[int, int]]:
         """Processes and PSS of each browser, some seconds old at most; not of one just started."""
@@ -137,23 +159,29 @@ class MemoryWatch:
 
     async def _run(self) -> None:
         while True:
+            begun = time.monotonic()
             try:
                 await self._look()
             except OSError as error:
                 log.warning("memory cannot be watched now: %s", error)
-            await asyncio.sleep(INTERVAL)
+            # Where thousands of other processes run a look is dear, and must not take a core.
+            pause = SHARE * (time.monotonic() - begun)
+            await asyncio.sleep(min(max(INTERVAL, pause), MAX_INTERVAL))
 
     async def _look(self) -> None:
         browsers = dict(self._browsers())
+        if not browsers:
+            self._known.clear()
+            return
         found = await in_thread(partial(sums, {one.mark.pid for one in browsers.values()}))
         for session, browser in browsers.items():
-            cap, now = self._cap(session), found.get(browser.mark.pid)
-            if cap is None or now is None or not self._could_exceed(browser, now, cap):
+            now = found.get(browser.mark.pid)
+            if now is None or not self._could_exceed(browser, now):
                 continue
             size = await self._weigh(browser, now)
-            if size > cap:
+            if size > self._cap:
                 said = "session %s uses %d MB of memory and may use %d: ending it"
-                log.warning(said, session, size >> 20, cap >> 20)
+                log.warning(said, session, size >> 20, self._cap >> 20)
                 browser.starve()
         stale = [one for one in browsers.values() if self._age(one) > FRESH]
         stale.sort(key=self._age, reverse=True)
@@ -161,14 +189,14 @@ class MemoryWatch:
         living = set(self._browsers().values())
         self._known = {one: known for one, known in self._known.items() if one in living}
 
-    def _could_exceed(self, browser: BrowserProcess, now: Sum, cap: int) -> bool:
-        if now.resident <= cap:
+    def _could_exceed(self, browser: BrowserProcess, now: Sum) -> bool:
+        if not self._cap or browser.confined is not None or now.resident <= self._cap:
             return False
         known = self._known.get(browser)
         if known is None or time.monotonic() - known.time > FRESH:
             return True
         # PSS grows hardly more than RSS does: no need to ask again while that has not moved much.
-        return now.resident - known.resident > (cap - known.proportional) / 2
+        return now.resident - known.resident > (self._cap - known.proportional) / 2
 
     def _age(self, browser: BrowserProcess) -> float:
         known = self._known.get(browser)

@@ -54,6 +54,8 @@ def serve(
     queue_timeout: Annotated[str | None, _option("queue_timeout")] = None,
     drain: Annotated[bool, _option("drain", flag=True)] = False,
     keep_ended: Annotated[str | None, _option("keep_ended")] = None,
+    orphan_grace: Annotated[str | None, _option("orphan_grace")] = None,
+    session_memory: Annotated[str | None, _option("session_memory")] = None,
     chromium: Annotated[str | None, _option("chromium")] = None,
     headless_shell: Annotated[str | None, _option("headless_shell")] = None,
     handler_cancellation: Annotated[bool, _option("handler_cancellation", flag=True)] = False,
@@ -76,6 +78,8 @@ def serve(
         "queue_timeout": queue_timeout,
         "drain": "yes" if drain else None,
         "keep_ended": keep_ended,
+        "orphan_grace": orphan_grace,
+        "session_memory": session_memory,
         "chromium": chromium,
         "headless_shell": headless_shell,
         "handler_cancellation": "yes" if handler_cancellation else None,
@@ -99,7 +103,11 @@ async def _serve(config: ServerConfig) -> None:
         raise UsageError("serve needs a data folder; give --data-dir")
     use_all_descriptors(asyncio.get_running_loop())
     engine = LocalEngine(
-        config.data_dir, chromium=config.chromium, headless_shell=config.headless_shell
+        config.data_dir,
+        chromium=config.chromium,
+        headless_shell=config.headless_shell,
+        orphan_grace=config.orphan_grace,
+        memory_cap=config.session_memory,
     )
     server = Server(config, engine, SqliteStore(config.data_dir / FILE_NAME))
     signals = Signals()

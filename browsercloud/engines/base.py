@@ -46,6 +46,8 @@ class Engine(Protocol):
     async def open(self) -> None:
         """Make ready: find the browsers. What a killed predecessor left is not touched yet.
 
+        It is answered for from here on, though: an engine that is killed between `open` and the
+        end of `sweep` loses none of it either, and one that is closed there leaves no stray.
         Raises `BrowserNotFound` when it could not run a single session.
         """
 
@@ -57,12 +59,18 @@ class Engine(Protocol):
         *state* is the predecessor's `BrowserHandle.state`. Whether it is that very browser is
         checked by more than its process id. Returns a handle that is as good as one from `start`,
         or `None`: the browser is gone, is another one, or does not answer; nothing of it is left
-        then, at the latest after `sweep`. Called between `open` and `sweep`. Never raises for a
-        *state* that makes no sense.
+        then, at the latest after `sweep`. Called between `open` and `sweep`, for any number of
+        sessions at a time; bounded in time by the engine. Cancelled, the browser stays as it was.
+        Never raises for a *state* that makes no sense. How such a browser ends later is told in
+        `exited` as well as the system tells it: an exit without code and signal is an unknown one.
         """
 
     async def sweep(self) -> None:
-        """End and remove what a killed predecessor left and `restore` has not taken over."""
+        """End and remove what a killed predecessor left and `restore` has not taken over.
+
+        Must follow every `open` sooner or later: only then does that predecessor's grace stop to
+        run out. What cannot be removed is logged, and tried again by `close`.
+        """
 
     def capacity(self) -> Capacity:
         """For how many sessions there is room, with the sum. The same for as long as it is open."""

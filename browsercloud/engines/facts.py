@@ -14,8 +14,10 @@ from pathlib import Path
 
 from attrs import evolve, frozen
 
-from browsercloud.browser import find
+from browsercloud.browser import confine, find
+from browsercloud.browser.capacity import capacity, room
 from browsercloud.browser.group import has_proc
+from browsercloud.browser.memory import can_watch
 from browsercloud.engines.folders import embedded_data_dir
 from browsercloud.engines.local import LocalEngine
 from browsercloud.errors import BrowserCloudError, BrowserNotFound
@@ -104,6 +106,8 @@ def machine(environ: Mapping[str, str]) -> list[Fact]:
         _shared_memory(),
         _memory(),
         Fact("cores", str(os.cpu_count() or "unknown")),
+        _capacity(),
+        _memory_cap(),
         _guard(),
         _yes_or("pidfd", hasattr(os, "pidfd_open"), "absent: a thread watches each browser"),
         _yes_or("process list", has_proc(), "through ps: slower"),
@@ -142,6 +146,19 @@ def _memory() -> Fact:
         except (OSError, ValueError):  # not there, or `max`
             continue
     return Fact("memory", _megabytes(size), degraded=size < SMALL_MEMORY)
+
+
+def _capacity() -> Fact:
+    found = capacity(room())
+    return Fact("capacity", f"{found.sessions} sessions: {found.reason}")
+
+
+def _memory_cap() -> Fact:
+    if confine.find() is not None:
+        return Fact("memory cap", "cgroup v2: the kernel keeps it, for each session")
+    if can_watch():
+        return Fact("memory cap", "watch of PSS, twice a second")
+    return Fact("memory cap", "none: this system does not tell what a process uses", degraded=True)
 
 
 def _guard() -> Fact:

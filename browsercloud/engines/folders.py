@@ -132,6 +132,13 @@ class Lock:
 
     def release(self) -> None:
         """Let go. Safe to call twice."""
+        if self.fd is not None and (deed := read_deed(self.fd)) is not None:
+            # We live on, and whoever holds it next may be a guard, which has no word of its own.
+            write_deed(self.fd, deed._replace(pid=0, start=0))
+        self.forget()
+
+    def forget(self) -> None:
+        """Close our descriptor of it, whoever else has it. Safe to call twice."""
         _held.discard(self)
         if self.fd is not None:
             os.close(self.fd)
@@ -156,7 +163,7 @@ def _forget_locks() -> None:
     # A lock belongs to all who share its descriptor, and a child that the user forks shares it: it
     # would keep the folder locked after we are dead.
     for lock in list(_held):
-        lock.release()
+        lock.forget()
 
 
 os.register_at_fork(after_in_child=_forget_locks)

@@ -14,10 +14,9 @@ from typing import Any
 from attrs import define, field
 
 from browsercloud._aio import close_all, deadline, in_thread, settle
-from browsercloud.browser import confine, group, guard
+from browsercloud.browser import group, guard
 from browsercloud.browser.capacity import capacity, room
-from browsercloud.browser.confine import Confinement
-from browsercloud.browser.find import Found, find
+from browsercloud.browser.find import Found
 from browsercloud.browser.guard import Guard
 from browsercloud.browser.launch import Launched, Launcher, adopt
 from browsercloud.browser.memory import MemoryWatch
@@ -36,14 +35,14 @@ from browsercloud.engines.folders import (
     sweep_siblings,
     write_mark,
 )
-from browsercloud.errors import BrowserNotFound, LaunchFailed, UsageError
+from browsercloud.engines.programs import Programs
+from browsercloud.errors import LaunchFailed, UsageError
 from browsercloud.models import Browser, BrowserExit, Capacity, SessionOptions
 
 START_TIMEOUT = 30.0
 RESTORE_PATIENCE = 8.0
 """Seconds for a browser of a dead server to answer; many may be asked at a time."""
 
-MEGABYTE = 1024 * 1024
 STOP_PATIENCE = 60.0
 """Seconds for ending a browser and removing its folder, beyond the grace it was given."""
 
@@ -92,18 +91,17 @@ class LocalEngine:
         memory_cap: int = 0,
     ) -> None:
         self.data_dir = Path(data_dir).absolute()
-        self._settings = {Browser.CHROMIUM: chromium, Browser.HEADLESS_SHELL: headless_shell}
+        self._programs = Programs(
+            {Browser.CHROMIUM: chromium, Browser.HEADLESS_SHELL: headless_shell}
+        )
         self._start_timeout = start_timeout
         self._grace = 0 if is_embedded(self.data_dir) else orphan_grace
-        self._cap = memory_cap
-        self._found: dict[Browser, Found] = {}
         self._launcher = Launcher()
         self._lock = Lock(self.data_dir)
         self._guard: Guard | None = None
         self._browsers: dict[str, _Running] = {}
         self._left: dict[str, Left] = {}
-        self._confinement: Confinement | None = None
-        self._watch = MemoryWatch(self._watched, self._cap_of)
+        self._memory = MemoryWatch(self._alive, memory_cap)
         self._discarding: set[asyncio.Task[None]] = set()
         self._capacity: Capacity | None = None
         self._open = False
@@ -119,13 +117,9 @@ class LocalEngine:
         await self._lock.acquire()
         try:
             await self._watch_over()
-            self._found = await in_thread(self._find)
+            await in_thread(self._programs.look)
             self._capacity = await in_thread(lambda: capacity(room()))
-            if self._cap:
-                self._confinement = await in_thread(confine.find)
-                if self._confinement is not None:
-                    await in_thread(self._confinement.tidy)
-            self._watch.start()
+            await self._memory.start()
         except BaseException:
             await settle(self._let_go, patience=STOP_PATIENCE)
             raise
@@ -179,7 +173,7 @@ class LocalEngine:
 
     async def usage(self) -> Mapping[str, Usage]:
         """What every running browser takes; empty where the system does not tell, as on macOS."""
-        measured = await self._watch.usage()
+        measured = await self._memory.usage()
         return {name: Usage(processes=n, memory=size) for name, (n, size) in measured.items()}
 
     async def close(self) -> None:
@@ -198,7 +192,7 @@ class LocalEngine:
             raise UsageError(f"{session_id!r} is no session id")
         if session_id in self._browsers or session_id in self._left:
             raise UsageError(f"session {session_id} has a browser already")
-        found = self._program(options.browser)
+        found = self._programs.of(options.browser)
         running = _Running(self.data_dir / "sessions" / session_id)
         self._browsers[session_id] = running
         try:
@@ -250,26 +244,6 @@ class LocalEngine:
             if running.handle is not None
         }
 
-    def _find(self) -> dict[Browser, Found]:
-        found: dict[Browser, Found] = {}
-        missing: BrowserNotFound | None = None
-        for kind, setting in self._settings.items():
-            try:
-                found[kind] = find(kind, setting)
-            except BrowserNotFound as error:
-                if setting is not None:
-                    raise
-                missing = missing or error
-        if not found and missing is not None:
-            raise missing
-        return found
-
-    def _program(self, kind: Browser) -> Found:
-        """The program for *kind*, looked for again if there was none: it may be there by now."""
-        if kind not in self._found:
-            self._found[kind] = find(kind, self._settings[kind])
-        return self._found[kind]
-
     def _of(self, handle: BrowserHandle) -> _Running | None:
         running = self._browsers.get(handle.session_id)
         return running if running is not None and running.handle is handle else None
@@ -299,8 +273,7 @@ class LocalEngine:
         async with deadline(RESTORE_PATIENCE, "the browser's answer"):
             launched = await adopt(options, left.mark, endpoint)
         running = _Running(Path(left.mark.folder), process=launched.process)
-        if self._confinement is not None:
-            launched.process.confined = self._confinement.again(session_id, left.mark.pid)
+        self._memory.again(session_id, launched.process)
         self._browsers[session_id] = running
         return self._handed_out(session_id, running, launched)
 
@@ -315,19 +288,12 @@ class LocalEngine:
         )
         return running.handle
 
-    def _watched(self) -> Mapping[str, BrowserProcess]:
+    def _alive(self) -> Mapping[str, BrowserProcess]:
         return {
             session_id: running.process
             for session_id, running in self._browsers.items()
             if running.process is not None and not running.process.exited.done()
         }
-
-    def _cap_of(self, session_id: str) -> int | None:
-        """The cap that we have to keep: `None` where the kernel does, or if there is none."""
-        running = self._browsers.get(session_id)
-        process = None if running is None else running.process
-        confined = process is not None and process.confined is not None
-        return None if confined or not self._cap else self._cap
 
     async def _start(
         self,
@@ -339,9 +305,7 @@ class LocalEngine:
     ) -> BrowserHandle:
         def started(process: BrowserProcess) -> None:
             running.process = process
-            if self._confinement is not None:
-                pid = process.mark.pid
-                process.confined = self._confinement.confine(session_id, pid, self._cap)
+            self._memory.begin(session_id, process)
             guard.browser(session_id, process.mark)
             write_mark(running.folder, process.mark, complete=False)
 
@@ -395,7 +359,7 @@ class LocalEngine:
             write_mark(folder, process.mark, complete=False)
 
     async def _let_go(self) -> None:
-        steps = (self._release, self._stop_all, self._watch.close, self._wait_for_discarding)
+        steps = (self._release, self._stop_all, self._memory.close, self._wait_for_discarding)
         await close_all(steps)
 
     async def _wait_for_discarding(self) -> None:

@@ -17,6 +17,10 @@ from browsercloud.errors import UsageError
 DEFAULT_PROJECT = "default"
 SECRET_BYTES = 32
 DAY = 24 * 3600.0
+MEGABYTE = 1024 * 1024
+
+LEAST_MEMORY = 128
+"""Megabytes without which no browser gets as far as its first page."""
 
 _KEY = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[A-Za-z0-9._:%\[\]-]{1,255}")
@@ -62,6 +66,12 @@ class ServerConfig:
 
     keep_ended: float = 7 * DAY
     """Seconds for which the records of ended sessions are kept."""
+
+    orphan_grace: float = 60.0
+    """Seconds that browsers outlive a server that was killed, for the next one to adopt them."""
+
+    session_memory: int = 2048 * MEGABYTE
+    """Bytes that one session may use before it is ended; 0: as many as there are."""
 
     chromium: Path | None = None
     headless_shell: Path | None = None
@@ -121,6 +131,16 @@ def _seconds(text: str) -> float:
     if not 0 < value <= 3600:
         raise ValueError("give a number of seconds, more than 0 and at most 3600")
     return value
+
+
+def _grace(text: str) -> float:
+    return 0.0 if text.strip() == "0" else _seconds(text)
+
+
+def _megabytes(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,8}", text) or 0 < int(text) < LEAST_MEMORY:
+        raise ValueError(f"give a whole number of megabytes from {LEAST_MEMORY}, or 0 for no cap")
+    return int(text) * MEGABYTE
 
 
 def _days(text: str) -> float:
@@ -271,6 +291,23 @@ SETTINGS: tuple[Setting, ...] = (
         default="7",
         help="Days for which the records of ended sessions are kept.",
         parse=_days,
+    ),
+    Setting(
+        name="orphan_grace",
+        option="--orphan-grace",
+        variable="BROWSERCLOUD_ORPHAN_GRACE",
+        default="60",
+        help="Seconds that browsers outlive a server that was killed, for the next one on the same "
+        "data folder to take them over; 0 ends them at once.",
+        parse=_grace,
+    ),
+    Setting(
+        name="session_memory",
+        option="--session-memory",
+        variable="BROWSERCLOUD_SESSION_MEMORY",
+        default="2048",
+        help="Megabytes that one session may use before it is ended; 0 for no cap.",
+        parse=_megabytes,
     ),
     Setting(
         name="chromium",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import json
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -15,7 +18,16 @@ from pathlib import Path
 import pytest
 
 from browsercloud.browser import group
-from browsercloud.browser.group import Mark, Watched, look, mark, members
+from browsercloud.browser.group import (
+    Deed,
+    Mark,
+    Watched,
+    bequeath,
+    look,
+    mark,
+    members,
+    write_deed,
+)
 from browsercloud.browser.guard import Guard
 from tests.processes import alive, until
 
@@ -180,3 +192,106 @@ async def test_a_guard_that_does_not_listen_is_replaced(
     assert "does not listen" in caplog.text
     guard.gone("kept")
     await guard.close()
+
+
+def _lock(folder: Path) -> int:
+    """A lock that is held, with a new owner's word in it."""
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    write_deed(fd, Deed(os.getpid(), 1, secrets.token_hex(4)))
+    return fd
+
+
+def _bequest(root: Path) -> Watched:
+    """A folder that can be adopted, and one that cannot."""
+    watched = Watched()
+    for key in ("complete", "starting"):
+        (root / key).mkdir()
+        watched.hear(json.dumps({"folder": [key, str(root / key)]}).encode())
+    watched.hear(b'{"adoptable": "complete"}')
+    return watched
+
+
+async def test_only_what_is_complete_waits_for_a_successor(root: Path) -> None:
+    """The rest ends at once, with the lock held; the complete one when the grace is over."""
+    lock = _lock(root)
+    with (
+        _sleeping(f"--user-data-dir={root}/complete/profile") as complete,
+        _sleeping(f"--user-data-dir={root}/starting/profile") as starting,
+    ):
+        waiting = asyncio.create_task(asyncio.to_thread(bequeath, _bequest(root), lock, 1.0))
+        await until(lambda: not (root / "starting").exists(), "the end of what was starting")
+        assert -signal.SIGKILL == starting.wait(1)
+        assert complete.poll() is None
+        await waiting
+        assert -signal.SIGKILL == complete.wait(1)
+    assert not (root / "complete").exists()
+    os.close(lock)
+
+
+async def test_a_guard_leaves_when_a_successor_has_taken_all(root: Path) -> None:
+    """And touches nothing, though the successor has left since."""
+    lock = _lock(root)
+    waiting = asyncio.create_task(asyncio.to_thread(bequeath, _bequest(root), lock, 30.0))
+    await until(lambda: not (root / "starting").exists(), "the guard's wait")
+    heir = os.open(root / "lock", os.O_RDWR)
+    await until(lambda: _can_lock(heir), "the lock")
+    write_deed(heir, Deed(1, 1, "heir"))
+    await asyncio.sleep(0.5)
+    assert not waiting.done()
+    write_deed(heir, Deed(1, 1, "heir", taken=True))
+    os.close(heir)
+    await asyncio.wait_for(waiting, 5)
+    assert (root / "complete").exists()
+    os.close(lock)
+
+
+async def test_a_guard_does_nothing_without_the_lock(root: Path) -> None:
+    """Past its grace it waits for a successor that has not taken over yet, and then ends all."""
+    lock = _lock(root)
+    waiting = asyncio.create_task(asyncio.to_thread(bequeath, _bequest(root), lock, 0.5))
+    await until(lambda: not (root / "starting").exists(), "the guard's wait")
+    heir = os.open(root / "lock", os.O_RDWR)
+    await until(lambda: _can_lock(heir), "the lock", timeout=0.4)
+    write_deed(heir, Deed(1, 1, "heir"))
+    await asyncio.sleep(1.0)
+    assert (root / "complete").exists()
+    os.close(heir)
+    await asyncio.wait_for(waiting, 5)
+    assert not (root / "complete").exists()
+    os.close(lock)
+
+
+async def test_a_guard_leaves_when_nothing_is_there_any_more(root: Path) -> None:
+    """A successor that has ended everything need not say so."""
+    lock = _lock(root)
+    watched = _bequest(root)
+    waiting = asyncio.create_task(asyncio.to_thread(bequeath, watched, lock, 30.0))
+    (root / "complete").rmdir()
+    await asyncio.wait_for(waiting, 5)
+    os.close(lock)
+
+
+async def test_a_guard_remembers_through_a_removed_data_folder(root: Path) -> None:
+    """Removed by hand, a folder still tells whose the processes are."""
+    data = root / "data"
+    data.mkdir()
+    lock = _lock(data)
+    watched = Watched()
+    watched.hear(json.dumps({"folder": ["one", str(data / "one")]}).encode())
+    watched.hear(b'{"adoptable": "one"}')
+    with _sleeping(f"--user-data-dir={data}/one/profile") as process:
+        waiting = asyncio.create_task(asyncio.to_thread(bequeath, watched, lock, 0.5))
+        (data / "lock").unlink()
+        data.rmdir()
+        await asyncio.wait_for(waiting, 5)
+        assert -signal.SIGKILL == process.wait(1)
+    os.close(lock)
+
+
+def _can_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from browsercloud.browser import child, process
 from browsercloud.browser.child import Child
+from browsercloud.browser.confine import Confined
 from browsercloud.browser.process import BrowserProcess, describe
 from browsercloud.browser.words import KEPT_LINES, MAX_LINE, LastWords
 from browsercloud.errors import LaunchFailed
@@ -100,6 +101,36 @@ async def test_a_program_that_cannot_run_leaves_nothing_open(root: Path) -> None
     with pytest.raises(OSError, match="nope"):
         BrowserProcess.begin([str(root / "nope")], env={}, folder=root)
     assert before == len(os.listdir("/dev/fd"))
+
+
+async def test_a_kill_by_the_kernel_for_memory_is_told(root: Path, tmp_path: Path) -> None:
+    """The control group's events say so; the cap is what it had used then."""
+    one = _start(root, WAITS)
+    one.confined = Confined(tmp_path)
+    (tmp_path / "memory.max").write_text("314572800\n")
+    (tmp_path / "memory.events").write_text("oom 1\noom_kill 4\n")
+    os.kill(one.mark.pid, signal.SIGKILL)  # as the kernel does
+    end = await asyncio.shield(one.exited)
+    assert (True, "SIGKILL", 314572800) == (end.out_of_memory, end.signal, end.memory)
+    await one.stop(grace=0)
+
+
+async def test_a_full_pipe_stops_nobody(root: Path) -> None:
+    """Words that nobody reads are lost, and whoever says them works on."""
+    one = _start(
+        root,
+        "lost = 0",
+        "for _ in range(100):",
+        "    try: os.write(2, b'x' * 4095 + b'\\n')",
+        "    except BlockingIOError: lost += 1",
+        "open('done', 'w').write(str(lost))",
+        WAITS,
+    )
+    one._words.close()
+    await until(lambda: (root / "done").exists() and (root / "done").read_text(), "its work")
+    assert int((root / "done").read_text()) > 0
+    assert one.poll() is None
+    await one.stop(grace=0)
 
 
 @pytest.mark.parametrize("pidfd", [True, False])

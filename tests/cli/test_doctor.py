@@ -58,6 +58,8 @@ def test_the_machine_is_described_without_starting_anything() -> None:
         "display",
         "memory",
         "cores",
+        "capacity",
+        "memory cap",
         "guard",
         "pidfd",
         "Landlock",

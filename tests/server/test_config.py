@@ -38,6 +38,8 @@ def test_the_defaults_in_words_are_the_real_ones() -> None:
         "queue_timeout",
         "drain",
         "keep_ended",
+        "orphan_grace",
+        "session_memory",
         "handler_cancellation",
     }
     assert config.data_dir is not None
@@ -65,6 +67,17 @@ def test_a_wrong_value_names_where_it_came_from() -> None:
         from_environment({"port": "x"}, {"BROWSERCLOUD_PORT": "1"})
     with pytest.raises(UsageError, match="^BROWSERCLOUD_PORT: "):
         from_environment({}, {"BROWSERCLOUD_PORT": "1e3"})
+
+
+def test_a_grace_and_a_cap_may_be_none() -> None:
+    """0 is a value for both; a cap below what a browser needs is refused, in megabytes."""
+    given = {"orphan_grace": "0", "session_memory": "0"}
+    config = from_environment(given, {})
+    assert (config.orphan_grace, config.session_memory) == (0, 0)
+    assert from_environment({"session_memory": "300"}, {}).session_memory == 300 * 2**20
+    for wrong in ({"orphan_grace": "-1"}, {"session_memory": "1"}, {"session_memory": "-5"}):
+        with pytest.raises(UsageError, match="give a "):
+            from_environment(dict(wrong), {})
 
 
 def test_readme_has_the_table() -> None:

@@ -1,0 +1,32 @@
+"""A program with an engine that is to be killed: prints its facts as JSON, then waits.
+
+Arguments: data folder, seconds of grace, browser, how many sessions to start; then the states of
+sessions to restore, as JSON, or nothing. `sweep` as a last argument sweeps too.
+"""
+
+import asyncio
+import json
+import sys
+
+from browsercloud.engines.local import LocalEngine
+from browsercloud.models import Browser, SessionOptions
+
+
+async def main() -> None:
+    """Open, restore, start, tell, wait."""
+    folder, grace, browser, count, states, *rest = sys.argv[1:]
+    engine = LocalEngine(folder, orphan_grace=float(grace))
+    await engine.open()
+    options = SessionOptions(browser=Browser(browser))
+    for session_id, state in json.loads(states).items():
+        assert await engine.restore(session_id, options, state) is not None
+    if rest == ["sweep"]:
+        await engine.sweep()
+    await asyncio.gather(*(engine.start(f"s{n}", options) for n in range(int(count))))
+    assert engine._guard is not None
+    kept = {name: dict(handle.state) for name, handle in engine.running().items()}
+    print(json.dumps({"guard": engine._guard.pid, "states": kept}), flush=True)
+    await asyncio.Event().wait()
+
+
+asyncio.run(main())
