@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import cache
 
 import aiohttp
 from aiohttp import WSCloseCode, web
@@ -14,14 +15,20 @@ from aiohttp import WSCloseCode, web
 from browsercloud._aio import close_all
 from browsercloud.engines.base import Engine
 from browsercloud.errors import UsageError
+from browsercloud.models import SessionStatus
 from browsercloud.server import middleware
 from browsercloud.server.config import ServerConfig
 from browsercloud.server.keyring import Keyring
 from browsercloud.server.keys import older_key
 from browsercloud.server.limits import ProjectLimits
-from browsercloud.server.parts import PARTS, Parts
-from browsercloud.server.routes import add_routes
+from browsercloud.server.metrics import Figures, Metrics
+from browsercloud.server.openapi import describe
+from browsercloud.server.parts import OPENAPI, PARTS, Parts
+from browsercloud.server.routes import TABLE, add_routes
+from browsercloud.server.routes.health import version
+from browsercloud.server.runner import Runner, quiet_logger
 from browsercloud.server.sessions import Sessions
+from browsercloud.server.traffic import Traffic
 from browsercloud.server.trust import Trust
 from browsercloud.stores.base import Store
 
@@ -45,8 +52,13 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
         keep_ended=config.keep_ended,
         admit=ProjectLimits(keyring.limits).admit,
     )
-    here = Parts(sessions, store, Trust(config, keyring), keyring)
+    totals = Traffic()
+    metrics = Metrics(
+        figures=lambda: _figures(sessions, engine), usage=engine.usage, traffic=totals
+    )
+    here = Parts(sessions, store, Trust(config, keyring), keyring, metrics, totals)
     app[PARTS] = here
+    app[OPENAPI] = cache(lambda: json.dumps(describe(TABLE, version())))
 
     async def life(_: web.Application) -> AsyncIterator[None]:
         here.http = aiohttp.ClientSession()
@@ -76,6 +88,17 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
     return app
 
 
+def _figures(sessions: Sessions, engine: Engine) -> Figures:
+    """How things are at the moment, for the metrics."""
+    counts = sessions.counts()
+    return Figures(
+        sessions=counts,
+        line=counts.get(SessionStatus.QUEUED, 0),
+        slots=engine.capacity().sessions,
+        slots_in_use=sum(counts.values()) - counts.get(SessionStatus.QUEUED, 0),
+    )
+
+
 class Server:
     """A server of one's own: `start` opens everything and listens, `stop` undoes it.
 
@@ -85,12 +108,12 @@ class Server:
     def __init__(self, config: ServerConfig, engine: Engine, store: Store) -> None:
         self._config = config
         self._app = make_app(config, engine, store)
-        self._runner = web.AppRunner(
+        self._runner = Runner(
             self._app,
             access_log=None,
             handler_cancellation=config.handler_cancellation,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
-            logger=_quiet_logger(),
+            logger=quiet_logger(),
         )
         self.url = ""
         """`http://HOST:PORT` as it is bound; empty before `start`."""
@@ -162,21 +185,3 @@ def _why_not_bound(host: str, port: int, error: OSError) -> str:
 def _url(bound: socket.socket) -> str:
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-class _OneLine(logging.Filter):
-    """aiohttp logs the bytes of a request it cannot read, and those may hold a key."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if error is not None:
-            record.msg = f"refused what a client sent: {type(error).__name__}"
-            record.args, record.exc_info = (), None
-        return True
-
-
-def _quiet_logger() -> logging.Logger:
-    logger = logging.getLogger("browsercloud.server.http")
-    if not logger.filters:
-        logger.addFilter(_OneLine())
-    return logger

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -18,7 +18,9 @@ from browsercloud.errors import ServiceError, SessionEnded
 from browsercloud.models import Session, SessionStatus
 from browsercloud.server.active import ActiveSession, not_found
 from browsercloud.server.keyring import Keyring
+from browsercloud.server.metrics import Metrics
 from browsercloud.server.sessions import Sessions
+from browsercloud.server.traffic import Traffic
 from browsercloud.server.trust import Caller, Trust, is_upgrade
 from browsercloud.stores.base import Store
 from browsercloud.wire import invalid, read_session_id
@@ -42,6 +44,10 @@ class Parts:
     store: Store
     trust: Trust
     keyring: Keyring
+    metrics: Metrics
+    totals: Traffic
+    """What all sessions' drivers have sent and got, ended sessions too."""
+
     http: ClientSession = field(init=False, repr=False)
     """For the browsers' endpoints; there while the application runs."""
 
@@ -50,6 +56,9 @@ class Parts:
 
 
 PARTS: web.AppKey[Parts] = web.AppKey("parts", Parts)
+OPENAPI: web.AppKey[Callable[[], str]] = web.AppKey("openapi")
+"""Makes the interface's description, as JSON; once, when it is first asked for."""
+
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 
 

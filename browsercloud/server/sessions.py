@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 
 import attrs
@@ -18,6 +19,7 @@ from browsercloud.engines.base import BrowserHandle, Engine
 from browsercloud.errors import (
     Conflict,
     NoCapacity,
+    ServiceError,
     SessionEnded,
 )
 from browsercloud.models import (
@@ -432,6 +434,19 @@ class Sessions:
 
     def _known(self, session_id: str) -> bool:
         return session_id in self._active or session_id in self._closing
+
+    # ------------------------------------------------------------------ telling
+
+    def counts(self) -> Mapping[str, int]:
+        """How many sessions that have not ended are in each status."""
+        return Counter(
+            [active.session.status for active in self._active.values()]
+            + [SessionStatus.RELEASING] * len(self._closing)
+        )
+
+    def refusal(self) -> ServiceError | None:
+        """What a create would be told that no session can be had at all now; `None` if it can."""
+        return shutting_down() if self._shutting_down else None
 
 
 async def _nothing() -> None:

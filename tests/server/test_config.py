@@ -35,12 +35,14 @@ def test_the_defaults_in_words_are_the_real_ones() -> None:
         "no_auth",
         "lease_grace",
         "keep_ended",
+        "log_format",
+        "log_level",
         "handler_cancellation",
     }
     assert config.data_dir is not None
 
 
-WORDS = ("127.0.0.1", "8700", "no", "10", "7")
+WORDS = ("127.0.0.1", "8700", "no", "10", "7", "auto", "info")
 
 
 def test_the_command_line_outranks_the_environment(tmp_path: Path) -> None:
