@@ -199,7 +199,7 @@ class SessionOptions:
     """
 
     timeout: Seconds = field(default=DEFAULT_TIMEOUT, validator=Bounded(_timeout, _LIFE))
-    """Whole life, counted from *live*; more than 0, at most 24 h."""
+    """Whole life, counted from `live`; more than 0, at most 24 h."""
 
     idle_timeout: Seconds | None = field(default=None, validator=Bounded(_idle_timeout, _LIFE))
     """How long it may be without driver traffic until it ends; off by default, at most 24 h.

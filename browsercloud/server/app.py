@@ -54,7 +54,7 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
     )
     totals = Traffic()
     metrics = Metrics(
-        figures=lambda: _figures(sessions, engine), usage=engine.usage, traffic=totals
+        figures=lambda: _figures(sessions, engine), usage=lambda: engine.usage(), traffic=totals
     )
     here = Parts(sessions, store, Trust(config, keyring), keyring, metrics, totals)
     app[PARTS] = here

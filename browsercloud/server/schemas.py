@@ -19,6 +19,7 @@ import attrs
 from browsercloud.models import (
     MAX_TIMEOUT,
     Bounded,
+    Browser,
     CreateRequest,
     Seconds,
     Session,
@@ -45,8 +46,17 @@ _IDLE_IN_SECONDS = {
     "type": ["number", "null"],
     "minimum": 0.001,
     "maximum": MAX_TIMEOUT,
-    "description": "`inactivityTimeout` in seconds; if both are given they have to agree.",
+    "description": "`inactivityTimeout` in seconds; give one of the two.",
 }
+_NO_WINDOW = {"browser": {"const": str(Browser.HEADLESS_SHELL)}, "headless": {"const": False}}
+_IDLE_TWICE = {"idleTimeout": {"type": "number"}, "inactivityTimeout": {"type": "integer"}}
+_IMPOSSIBLE = {
+    "anyOf": [
+        {"required": list(rule), "properties": rule} for rule in (_NO_WINDOW, _IDLE_TWICE)
+    ]
+}
+"""What `SessionOptions` and `read_create` refuse though each field by itself is good."""
+
 
 
 class Schemas:
@@ -74,7 +84,8 @@ class Schemas:
         options = self._fields(SessionOptions, read=True)
         fields = {name: _or_null(schema) for name, schema in options["properties"].items()}
         properties = {**_THE_CALLERS, **fields, "idleTimeout": _IDLE_IN_SECONDS}
-        self.components[CreateRequest.__name__] = options | {"properties": properties}
+        rules = {"properties": properties, "not": _IMPOSSIBLE}
+        self.components[CreateRequest.__name__] = options | rules
         return {"$ref": _PLACE + CreateRequest.__name__}
 
     def _model(self, kind: type, *, read: bool) -> JsonSchema:

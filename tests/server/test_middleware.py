@@ -171,9 +171,9 @@ async def test_a_query_that_was_encoded_stays_out_of_the_log(
 ) -> None:
     """It is part of the path then, and a link that was encoded twice still holds its token."""
     caplog.set_level(logging.INFO, "browsercloud.access")
-    await get(cloud, f"/sessions/x{sent}")
+    await get(cloud, f"/v1/sessions/x{sent}")
     (line,) = [entry for entry in caplog.records if "access" in entry.name]
-    assert line.getMessage().startswith("GET /sessions/x 404 ")
+    assert line.getMessage().startswith("GET /v1/sessions/x 401 ")
     assert "secret" not in str(vars(line))
 
 

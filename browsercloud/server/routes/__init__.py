@@ -103,7 +103,9 @@ def add_routes(app: web.Application) -> None:
         handler = _guarded(route)
         if route.html:
             handler = pages.errors_as_html(handler)
-        app.router.add_route(route.method, route.path, handler)
+        # `POST /v1/sessions/release` is no session's id, so its other methods are not possible.
+        path = route.path.replace("{session_id}", "{session_id:(?!release$)[^{}/]+}")
+        app.router.add_route(route.method, path, handler)
 
 
 def _guarded(route: Route) -> Handler:
