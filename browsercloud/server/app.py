@@ -23,7 +23,7 @@ from browsercloud.server.keys import older_key
 from browsercloud.server.limits import ProjectLimits
 from browsercloud.server.metrics import Figures, Metrics
 from browsercloud.server.openapi import describe
-from browsercloud.server.parts import OPENAPI, PARTS, Parts
+from browsercloud.server.parts import PARTS, Parts
 from browsercloud.server.routes import TABLE, add_routes
 from browsercloud.server.routes.health import version
 from browsercloud.server.runner import Runner, quiet_logger
@@ -53,12 +53,9 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
         admit=ProjectLimits(keyring.limits).admit,
     )
     totals = Traffic()
-    metrics = Metrics(
-        figures=lambda: _figures(sessions, engine), usage=lambda: engine.usage(), traffic=totals
-    )
-    here = Parts(sessions, store, Trust(config, keyring), keyring, metrics, totals)
+    metrics = Metrics(figures=lambda: _figures(sessions, engine), engine=engine, traffic=totals)
+    here = Parts(sessions, store, Trust(config, keyring), keyring, metrics, totals, _interface)
     app[PARTS] = here
-    app[OPENAPI] = cache(lambda: json.dumps(describe(TABLE, version())))
 
     async def life(_: web.Application) -> AsyncIterator[None]:
         here.http = aiohttp.ClientSession()
@@ -86,6 +83,11 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
     app.cleanup_ctx.append(life)
     add_routes(app)
     return app
+
+
+@cache
+def _interface() -> str:
+    return json.dumps(describe(TABLE, version()))
 
 
 def _figures(sessions: Sessions, engine: Engine) -> Figures:

@@ -254,7 +254,8 @@ SETTINGS: tuple[Setting, ...] = (
         option="--log-format",
         variable="BROWSERCLOUD_LOG_FORMAT",
         default="auto",
-        help="How the log is written: human, json (an object per line), or auto: human on a terminal.",
+        help="How the log is written: human, json (an object per line), or auto: human on a "
+        "terminal.",
         parse=_one_of(*FORMATS),
     ),
     Setting(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from attrs import frozen
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from browsercloud.engines.base import Usage
+from browsercloud.engines.base import Engine, Usage
 from browsercloud.models import ReleaseReason, SessionStatus
 from browsercloud.server.traffic import Traffic
 
@@ -51,7 +51,7 @@ class Figures:
 class Metrics:
     """Counts and times of one server, and the page that shows them.
 
-    *figures* is asked at each look, *usage* too; *traffic* is that of all sessions together, ended
+    *figures* and *engine* are asked at each look; *traffic* is that of all sessions together, ended
     ones too.
     """
 
@@ -59,10 +59,10 @@ class Metrics:
         self,
         *,
         figures: Callable[[], Figures],
-        usage: Callable[[], Awaitable[Mapping[str, Usage]]],
+        engine: Engine,
         traffic: Traffic,
     ) -> None:
-        self._usage = usage
+        self._engine = engine
         # Of its own: two servers in one process must not add up, nor meet names of the program.
         self._registry = registry = CollectorRegistry()
         self._create = Histogram(
@@ -128,7 +128,7 @@ class Metrics:
         usage: Mapping[str, Usage] | None = None
         try:
             async with asyncio.timeout(USAGE_PATIENCE):
-                usage = await self._usage()
+                usage = await self._engine.usage()
         except Exception as error:
             # All the rest is worth having, above all when something is wrong.
             log.error("the engine does not tell what its browsers use: %r", error)

@@ -37,7 +37,8 @@ STATUS_OF: Mapping[str, int] = {
 }
 """Every code that an operation names, and its status."""
 
-_HEADER_KEYS = ({"key": []}, {"steelKey": []}, {"bearer": []}, {"basic": []})
+_Needs = Mapping[str, list[str]]
+_HEADER_KEYS: tuple[_Needs, ...] = ({"key": []}, {"steelKey": []}, {"bearer": []}, {"basic": []})
 _SCHEMES = {
     "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
     "steelKey": {"type": "apiKey", "in": "header", "name": "steel-api-key"},
@@ -158,11 +159,11 @@ def _needed(bodies: Mapping[type, JsonSchema], row: Route, schemas: Schemas) -> 
     return bool(schemas.resolve(bodies[row.about.body]).get("required"))
 
 
-def _security(row: Route) -> list[Mapping[str, list[str]]]:
+def _security(row: Route) -> list[_Needs]:
     if row.opens is Opens.ANYONE:
         return []
-    token = [{"token": []}] if row.opens is Opens.SESSION else []
-    in_query = [{"keyInQuery": []}] if 101 in row.about.answers else []
+    token: list[_Needs] = [{"token": []}] if row.opens is Opens.SESSION else []
+    in_query: list[_Needs] = [{"keyInQuery": []}] if 101 in row.about.answers else []
     return [*_HEADER_KEYS, *token, *in_query]
 
 

@@ -48,6 +48,9 @@ class Parts:
     totals: Traffic
     """What all sessions' drivers have sent and got, ended sessions too."""
 
+    interface: Callable[[], str]
+    """The interface's description as JSON; made when it is first asked for."""
+
     http: ClientSession = field(init=False, repr=False)
     """For the browsers' endpoints; there while the application runs."""
 
@@ -56,9 +59,6 @@ class Parts:
 
 
 PARTS: web.AppKey[Parts] = web.AppKey("parts", Parts)
-OPENAPI: web.AppKey[Callable[[], str]] = web.AppKey("openapi")
-"""Makes the interface's description, as JSON; once, when it is first asked for."""
-
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
 from functools import cache
+from itertools import pairwise
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import attrs
@@ -51,12 +52,9 @@ _IDLE_IN_SECONDS = {
 _NO_WINDOW = {"browser": {"const": str(Browser.HEADLESS_SHELL)}, "headless": {"const": False}}
 _IDLE_TWICE = {"idleTimeout": {"type": "number"}, "inactivityTimeout": {"type": "integer"}}
 _IMPOSSIBLE = {
-    "anyOf": [
-        {"required": list(rule), "properties": rule} for rule in (_NO_WINDOW, _IDLE_TWICE)
-    ]
+    "anyOf": [{"required": list(rule), "properties": rule} for rule in (_NO_WINDOW, _IDLE_TWICE)]
 }
 """What `SessionOptions` and `read_create` refuse though each field by itself is good."""
-
 
 
 class Schemas:
@@ -194,7 +192,7 @@ def _field_words(kind: type) -> Mapping[str, str]:
     for base in reversed(kind.__mro__[:-1]):
         body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
         lines = body.body if isinstance(body, ast.ClassDef) else []
-        for line, below in zip(lines, lines[1:], strict=False):
+        for line, below in pairwise(lines):
             if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
                 match below:
                     case ast.Expr(value=ast.Constant(value=str(text))):

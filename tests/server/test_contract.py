@@ -1,4 +1,4 @@
-"""Whatever is sent to any route: no failure inside, and no answer that `/openapi.json` does not tell.
+"""Whatever is sent: no failure inside, and no answer that `/openapi.json` does not tell.
 
 Schemathesis makes the requests from the document, fitting and unfitting ones, the same each time.
 """
@@ -28,7 +28,6 @@ from browsercloud.server.routes import TABLE
 from browsercloud.stores.memory import MemoryStore
 from browsercloud.testing import IdleEngine
 from tests.server.conftest import KEY
-
 
 
 def schema(examples: int, *, coverage: bool) -> Any:

@@ -18,14 +18,23 @@ from tests.server.conftest import KEY, OTHER_KEY, Cloud, StartCloud
 FIGURES = Figures(sessions={"live": 2, "queued": 3}, line=3, slots=8, slots_in_use=2)
 
 
-async def nothing_runs() -> Mapping[str, Usage]:
-    """What an engine says that has no browser."""
-    return {}
+class TellingEngine(IdleEngine):
+    """Tells what it was made with, or raises it."""
+
+    def __init__(self, told: Mapping[str, Usage] | Exception) -> None:
+        super().__init__()
+        self.told = told
+
+    async def usage(self) -> Mapping[str, Usage]:
+        """That."""
+        if isinstance(self.told, Exception):
+            raise self.told
+        return self.told
 
 
 def metrics(**more: Any) -> Metrics:
     """Metrics of a server that does not exist."""
-    given = {"figures": lambda: FIGURES, "usage": nothing_runs, "traffic": Traffic()}
+    given = {"figures": lambda: FIGURES, "engine": IdleEngine(), "traffic": Traffic()}
     return Metrics(**{**given, **more})
 
 
@@ -48,7 +57,9 @@ async def samples(source: Metrics | Cloud) -> dict[str, float]:
 
 async def test_every_status_and_reason_is_there_from_the_start() -> None:
     """A graph of what has not happened yet shows 0, and a first time is an increase."""
-    found = await samples(metrics(figures=lambda: Figures(sessions={}, line=0, slots=1, slots_in_use=0)))
+    found = await samples(
+        metrics(figures=lambda: Figures(sessions={}, line=0, slots=1, slots_in_use=0))
+    )
     for status in SessionStatus:
         assert (found.get(f"browsercloud_sessions{{status={status}}}") == 0) is not status.ended
     for reason in ReleaseReason:
@@ -81,11 +92,8 @@ async def test_what_happened_is_counted_and_timed() -> None:
 async def test_gauges_are_read_when_they_are_looked_at() -> None:
     """Line, slots, traffic and what the browsers use, summed over sessions."""
     traffic = Traffic(bytes_in=1, bytes_out=2, messages_in=3, messages_out=4)
-
-    async def usage() -> Mapping[str, Usage]:
-        return {"a": Usage(processes=5, memory=100), "b": Usage(processes=6, memory=1)}
-
-    told = metrics(traffic=traffic, usage=usage)
+    used = {"a": Usage(processes=5, memory=100), "b": Usage(processes=6, memory=1)}
+    told = metrics(traffic=traffic, engine=TellingEngine(used))
     found = await samples(told)
     assert found["browsercloud_sessions{status=live}"] == 2
     assert found["browsercloud_sessions{status=starting}"] == 0
@@ -104,11 +112,7 @@ async def test_gauges_are_read_when_they_are_looked_at() -> None:
 
 async def test_an_engine_that_fails_hides_nothing_else() -> None:
     """What it would have told is left out; a 0 would be a lie."""
-
-    async def usage() -> Mapping[str, Usage]:
-        raise OSError("no /proc")
-
-    found = await samples(metrics(usage=usage))
+    found = await samples(metrics(engine=TellingEngine(OSError("no /proc"))))
     assert "browsercloud_browser_processes" not in found
     assert found["browsercloud_slots"] == 8
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from browsercloud.server.operations import Answer, Operation
-from browsercloud.server.parts import OPENAPI, query
+from browsercloud.server.parts import parts, query
 from browsercloud.server.routes.pages import page
 
 DOCUMENT = Operation(
@@ -22,7 +22,7 @@ async def document(request: web.Request) -> web.Response:
     No key is asked for: it is made of the program alone, and tells nothing of what it runs.
     """
     query(request, ())
-    return web.json_response(text=request.app[OPENAPI](), headers={"Cache-Control": "no-cache"})
+    return web.json_response(text=parts(request).interface(), headers={"Cache-Control": "no-cache"})
 
 
 async def docs(request: web.Request) -> web.Response:

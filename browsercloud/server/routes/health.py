@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics`: whether the server answers, takes sessions, and how it is."""
+"""`/healthz`, `/readyz`, `/metrics`: whether the server answers, takes sessions, and how it is."""
 
 from __future__ import annotations
 

@@ -100,9 +100,7 @@ LIST = Operation(
 )
 RETRIEVE = Operation(answers={200: Session}, errors=("session_ended",))
 LIVE = Operation(answers={200: LiveDetails}, errors=BROWSER_ERRORS)
-EXTEND = Operation(
-    body=ExtendRequest, answers={200: Session}, errors=("conflict", "session_ended")
-)
+EXTEND = Operation(body=ExtendRequest, answers={200: Session}, errors=("conflict", "session_ended"))
 RELEASE = Operation(answers={200: Released}, errors=("too_large",))
 RELEASE_ALL = Operation(answers={200: ReleasedAll}, errors=("too_large",))
 

@@ -45,7 +45,10 @@ async def test_a_store_that_fails_is_named_and_not_quoted(
 
     monkeypatch.setattr(cloud.store, "access_version", fail)
     status, answer = await cloud.call("GET", "/readyz", key=None)
-    assert (status, [reason["code"] for reason in answer["reasons"]]) == (503, ["store_unavailable"])
+    assert (status, [reason["code"] for reason in answer["reasons"]]) == (
+        503,
+        ["store_unavailable"],
+    )
     assert "secret" not in json.dumps(answer)
     monkeypatch.undo()
     assert await cloud.call("GET", "/readyz", key=None) == (200, READY)
@@ -65,4 +68,7 @@ async def test_a_store_that_hangs_is_given_up(
     async with asyncio.timeout(5):
         status, answer = await cloud.call("GET", "/readyz", key=None)
     assert status == 503
-    assert [reason["code"] for reason in answer["reasons"]] == ["shutting_down", "store_unavailable"]
+    assert [reason["code"] for reason in answer["reasons"]] == [
+        "shutting_down",
+        "store_unavailable",
+    ]
