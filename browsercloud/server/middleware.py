@@ -39,7 +39,7 @@ async def request_id(request: web.Request, handler: Handler) -> web.StreamRespon
     """Take the caller's `X-Request-Id` if it is harmless, else make one."""
     given = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
-    with about(request_id=request[REQUEST_ID], session_id=_session_in_path(request)):
+    with about(request_id=request[REQUEST_ID], session_id=_named_session(request)):
         return await handler(request)
 
 
@@ -73,9 +73,10 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return error_response(request, error)
 
 
-def _session_in_path(request: web.Request) -> str | None:
+def _named_session(request: web.Request) -> str | None:
+    """The session that path or query name, for the log; `None` when the text is no id."""
     try:
-        return read_session_id(request.match_info.get("session_id"))
+        return read_session_id(request.match_info.get("session_id", request.query.get("sessionId")))
     except ValueError:
         return None
 
