@@ -8,7 +8,7 @@ carry a token) are left out of every `repr`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
@@ -107,7 +107,20 @@ class FieldError(ValueError):
         self.reason = reason
 
 
-def _in_range(low: float, high: float, unit: str) -> Any:
+@frozen
+class Bounded:
+    """A validator that tells what it lets through, in the words of JSON Schema."""
+
+    check: Callable[[object, Any, Any], None]
+    schema: Mapping[str, Any]
+    """In Python's units."""
+
+    def __call__(self, instance: object, attribute: Any, value: Any) -> None:
+        """Raise `FieldError` for a value out of bounds."""
+        self.check(instance, attribute, value)
+
+
+def _in_range(low: float, high: float, unit: str) -> Bounded:
     def check(_: object, attribute: Any, value: float) -> None:
         # NaN compares false with everything, so the test asks for "inside", never for "outside".
         if not low <= value <= high:
@@ -115,7 +128,7 @@ def _in_range(low: float, high: float, unit: str) -> Any:
                 attribute.name, f"must be between {low:g} and {high:g} {unit}, not {value:g}"
             )
 
-    return check
+    return Bounded(check, {"minimum": low, "maximum": high})
 
 
 def _timeout(_: object, attribute: Any, value: float) -> None:
@@ -135,6 +148,16 @@ def _timeout(_: object, attribute: Any, value: float) -> None:
 def _idle_timeout(_: object, attribute: Any, value: float | None) -> None:
     if value is not None:
         _timeout(_, attribute, value)
+
+
+_LIFE: Mapping[str, Any] = {"exclusiveMinimum": 0, "maximum": MAX_TIMEOUT}
+_LABEL: Mapping[str, Any] = {"maxLength": MAX_LABEL_LENGTH}
+_HEADER: Mapping[str, Any] = {**_LABEL, "pattern": r"^[ -~]*[!-~][ -~]*$"}
+_LABELS: Mapping[str, Any] = {
+    "maxProperties": MAX_METADATA_KEYS,
+    "propertyNames": _LABEL,
+    "additionalProperties": {"type": "string", **_LABEL},
+}
 
 
 def _plain_header(_: object, attribute: Any, value: str | None) -> None:
@@ -175,11 +198,11 @@ class SessionOptions:
     `InvalidRequest` with the path of the field.
     """
 
-    timeout: Seconds = field(default=DEFAULT_TIMEOUT, validator=_timeout)
-    """Whole life in seconds, counted from *live*; more than 0, at most 24 h."""
+    timeout: Seconds = field(default=DEFAULT_TIMEOUT, validator=Bounded(_timeout, _LIFE))
+    """Whole life, counted from `live`; more than 0, at most 24 h."""
 
-    idle_timeout: Seconds | None = field(default=None, validator=_idle_timeout)
-    """Seconds without driver traffic after which it ends; off by default, at most 24 h.
+    idle_timeout: Seconds | None = field(default=None, validator=Bounded(_idle_timeout, _LIFE))
+    """How long it may be without driver traffic until it ends; off by default, at most 24 h.
 
     A command that a driver sends counts, and its answer; events, viewers and pings do not.
     """
@@ -193,12 +216,12 @@ class SessionOptions:
     headless: bool = True
     """`False` shows a window and needs a display on the browser's machine."""
 
-    user_agent: str | None = field(default=None, validator=_plain_header)
+    user_agent: str | None = field(default=None, validator=Bounded(_plain_header, _HEADER))
     """Replaces Chromium's own, client hints included."""
 
-    name: str | None = field(default=None, validator=_label)
-    build: str | None = field(default=None, validator=_label)
-    metadata: Mapping[str, str] = field(factory=dict, validator=_metadata)
+    name: str | None = field(default=None, validator=Bounded(_label, _LABEL))
+    build: str | None = field(default=None, validator=Bounded(_label, _LABEL))
+    metadata: Mapping[str, str] = field(factory=dict, validator=Bounded(_metadata, _LABELS))
     """Labels; at most 50 keys."""
 
     def __attrs_post_init__(self) -> None:

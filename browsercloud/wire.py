@@ -63,6 +63,13 @@ def _plain(kind: type, words: str) -> Any:
     return structure
 
 
+def _whole(value: Any, kind: Any) -> Any:
+    # 800.0 is a whole number to JSON, and there are languages that write every number like that.
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return _plain(int, "a whole number")(value, kind)
+
+
 def _shown(value: Any) -> str:
     """A value for an error message: short, and a container only by its kind."""
     match value:
@@ -117,7 +124,7 @@ def _build(*, strict: bool) -> Converter:
     converter = Converter(forbid_extra_keys=strict, detailed_validation=True)
     converter.register_structure_hook(str, _plain(str, "a text"))
     converter.register_structure_hook(bool, _plain(bool, "true or false"))
-    converter.register_structure_hook(int, _plain(int, "a whole number"))
+    converter.register_structure_hook(int, _whole)
     # One by one: the hook for `str` serves its subclasses too, and so every StrEnum.
     for kind in (SessionStatus, ReleaseReason, Browser):
         grows = (

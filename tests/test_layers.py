@@ -37,6 +37,8 @@ HOMES: dict[str, set[str]] = {
     "rich": {"cli"},
     "sqlite3": {"stores/sqlite.py", "stores/database.py"},
     "aiohttp": {"client/transport.py", "client/lease.py", "cdp", "server", "engines", "browser"},
+    "prometheus_client": {"server/metrics.py"},
+    "structlog": {"server/logs.py"},
     "platformdirs": {"server/config.py", "browser/find.py", "engines/local.py"},
 }
 

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from browsercloud._aio import stop_task
 from browsercloud.engines.local import LocalEngine
 from browsercloud.errors import BrowserNotFound, UsageError
-from browsercloud.server import keys
+from browsercloud.server import keys, logs
 from browsercloud.server.app import Server
 from browsercloud.server.config import SETTINGS, ServerConfig, from_environment
 from browsercloud.server.descriptors import use_all_descriptors
@@ -58,6 +58,8 @@ def serve(
     session_memory: Annotated[str | None, _option("session_memory")] = None,
     chromium: Annotated[str | None, _option("chromium")] = None,
     headless_shell: Annotated[str | None, _option("headless_shell")] = None,
+    log_format: Annotated[str | None, _option("log_format")] = None,
+    log_level: Annotated[str | None, _option("log_level")] = None,
     handler_cancellation: Annotated[bool, _option("handler_cancellation", flag=True)] = False,
 ) -> int:
     """Run the cloud's server until SIGINT or SIGTERM; one more signal ends it at once.
@@ -82,15 +84,14 @@ def serve(
         "session_memory": session_memory,
         "chromium": chromium,
         "headless_shell": headless_shell,
+        "log_format": log_format,
+        "log_level": log_level,
         "handler_cancellation": "yes" if handler_cancellation else None,
     }
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
     try:
-        asyncio.run(_serve(keys.ready(from_environment(given, os.environ))))
+        config = from_environment(given, os.environ)
+        logs.set_up(config.log_format, config.log_level)
+        asyncio.run(_serve(keys.ready(config)))
     except (UsageError, BrowserNotFound) as error:
         print(error, file=sys.stderr)
         return 1

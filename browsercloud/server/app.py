@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
+import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import cache
 
 import aiohttp
 from aiohttp import WSCloseCode, web
@@ -21,10 +22,14 @@ from browsercloud.server.journal import Journal
 from browsercloud.server.keyring import Keyring
 from browsercloud.server.keys import older_key
 from browsercloud.server.life import Patience
-from browsercloud.server.metrics import Metrics
+from browsercloud.server.metrics import Figures, Metrics
+from browsercloud.server.openapi import describe
 from browsercloud.server.parts import PARTS, Parts
-from browsercloud.server.routes import add_routes
+from browsercloud.server.routes import TABLE, add_routes
+from browsercloud.server.routes.health import version
+from browsercloud.server.runner import Runner, quiet_logger
 from browsercloud.server.sessions import Sessions
+from browsercloud.server.traffic import Traffic
 from browsercloud.server.trust import Trust
 from browsercloud.stores.base import Store
 
@@ -47,12 +52,14 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
     admission = Admission(keyring.limits, max_line=config.max_queue)
     keyring.changed = admission.look_again
     journal = Journal(store)
+    totals = Traffic()
+    metrics = Metrics(figures=lambda: _figures(here.sessions), engine=engine, traffic=totals)
     sessions = Sessions(
         engine,
         store,
         admission=admission,
         journal=journal,
-        metrics=Metrics(),
+        metrics=metrics,
         max_sessions=config.max_sessions,
         patience=Patience(
             lease_grace=config.lease_grace,
@@ -60,7 +67,9 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
             queue_timeout=config.queue_timeout,
         ),
     )
-    here = Parts(sessions, store, Trust(config, keyring), keyring, journal)
+    here = Parts(
+        sessions, store, Trust(config, keyring), keyring, journal, metrics, totals, _interface
+    )
     app[PARTS] = here
 
     async def life(_: web.Application) -> AsyncIterator[None]:
@@ -94,6 +103,22 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
     return app
 
 
+@cache
+def _interface() -> str:
+    return json.dumps(describe(TABLE, version()))
+
+
+def _figures(sessions: Sessions) -> Figures:
+    """How things are at the moment, for the metrics."""
+    admission = sessions.admission
+    return Figures(
+        sessions=sessions.counts(),
+        line=admission.length,
+        slots=admission.room,
+        slots_in_use=admission.in_use,
+    )
+
+
 class Server:
     """A server of one's own: `start` opens everything and listens, `stop` undoes it.
 
@@ -103,13 +128,13 @@ class Server:
     def __init__(self, config: ServerConfig, engine: Engine, store: Store) -> None:
         self._config = config
         self._app = make_app(config, engine, store)
-        self._runner = web.AppRunner(
+        self._runner = Runner(
             self._app,
             access_log=None,
             handler_cancellation=config.handler_cancellation,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
             keepalive_timeout=KEEPALIVE_TIMEOUT,
-            logger=_quiet_logger(),
+            logger=quiet_logger(),
         )
         self.url = ""
         """`http://HOST:PORT` as it is bound; empty before `start`."""
@@ -185,21 +210,3 @@ def _why_not_bound(host: str, port: int, error: OSError) -> str:
 def _url(bound: socket.socket) -> str:
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-class _OneLine(logging.Filter):
-    """aiohttp logs the bytes of a request it cannot read, and those may hold a key."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if error is not None:
-            record.msg = f"refused what a client sent: {type(error).__name__}"
-            record.args, record.exc_info = (), None
-        return True
-
-
-def _quiet_logger() -> logging.Logger:
-    logger = logging.getLogger("browsercloud.server.http")
-    if not logger.filters:
-        logger.addFilter(_OneLine())
-    return logger

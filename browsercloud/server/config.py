@@ -13,6 +13,7 @@ import platformdirs
 from attrs import field, frozen
 
 from browsercloud.errors import UsageError
+from browsercloud.server.logs import FORMATS, LEVELS
 
 DEFAULT_PROJECT = "default"
 SECRET_BYTES = 32
@@ -75,6 +76,8 @@ class ServerConfig:
 
     chromium: Path | None = None
     headless_shell: Path | None = None
+    log_format: str = "auto"
+    log_level: str = "info"
     handler_cancellation: bool = False
     """Whether a client that hangs up cancels the handler of its request."""
 
@@ -163,6 +166,15 @@ def _flag(text: str) -> bool:
     if text.lower() not in _YES_NO:
         raise ValueError("give yes or no")
     return _YES_NO[text.lower()]
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"give one of {', '.join(words)}")
+        return text.lower()
+
+    return parse
 
 
 def _hosts(text: str) -> tuple[str, ...]:
@@ -324,6 +336,23 @@ SETTINGS: tuple[Setting, ...] = (
         default="the one that is installed",
         help="Executable of Chromium's headless shell.",
         parse=_file,
+    ),
+    Setting(
+        name="log_format",
+        option="--log-format",
+        variable="BROWSERCLOUD_LOG_FORMAT",
+        default="auto",
+        help="How the log is written: human, json (an object per line), or auto: human on a "
+        "terminal.",
+        parse=_one_of(*FORMATS),
+    ),
+    Setting(
+        name="log_level",
+        option="--log-level",
+        variable="BROWSERCLOUD_LOG_LEVEL",
+        default="info",
+        help="What is logged at least: debug, info, warning or error.",
+        parse=_one_of(*LEVELS),
     ),
     Setting(
         name="handler_cancellation",

@@ -48,14 +48,14 @@ END_PATIENCE = 5.0
 
 
 async def cdp(request: web.Request) -> web.StreamResponse:
-    """`/v1/sessions/{id}/cdp`."""
+    """CDP at browser level; several clients at once."""
     query(request, {"apiKey"})
     require_upgrade(request)
     return await _serve(request, session_id(request))
 
 
 async def steel(request: web.Request) -> web.StreamResponse:
-    """`/?sessionId=ID`, Steel's form of the same."""
+    """The same, in Steel's form."""
     require_upgrade(request)
     given = query(request, {"apiKey", "sessionId"})
     try:
@@ -66,7 +66,7 @@ async def steel(request: web.Request) -> web.StreamResponse:
 
 
 async def version(request: web.Request) -> web.Response:
-    """`/v1/sessions/{id}/json/version`: where a CDP client that was given HTTP finds the socket."""
+    """Where a CDP client that was given HTTP finds the socket."""
     query(request, ())
     wanted = session_id(request)
     endpoint = await endpoint_of(await active(request, wanted))

@@ -20,6 +20,7 @@ from browsercloud.server import evidence, records
 from browsercloud.server.active import ActiveSession, code_of, launch_problem
 from browsercloud.server.admission import Admission
 from browsercloud.server.journal import EventType, Journal
+from browsercloud.server.logs import about
 from browsercloud.server.metrics import Metrics
 from browsercloud.server.reaper import RECONCILE_EVERY, Leases, Reaper
 from browsercloud.stores.base import Store
@@ -97,6 +98,10 @@ class Life:
 
     async def start(self, active: ActiveSession) -> None:
         """Take the session from its create to *live*. Records its problem, never raises it."""
+        with about(session_id=active.id):
+            await self._start(active)
+
+    async def _start(self, active: ActiveSession) -> None:
         try:
             if not active.recorded:
                 await self._refuse_used_id(active)
@@ -194,6 +199,12 @@ class Life:
         Its parts are closed in the reverse order of opening, and each failure does not stop the
         rest.
         """
+        with about(session_id=active.id):
+            return await self._close(active, reason, failure)
+
+    async def _close(
+        self, active: ActiveSession, reason: ReleaseReason, failure: SessionFailure | None
+    ) -> SessionFailure | None:
         log.info("session %s: releasing (%s)", active.id, reason)
         loop = asyncio.get_running_loop()
         begun = loop.time()

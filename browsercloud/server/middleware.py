@@ -21,6 +21,8 @@ from browsercloud.errors import (
     ServiceError,
     SessionEnded,
 )
+from browsercloud.server.logs import about
+from browsercloud.wire import read_session_id
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("browsercloud.access")
@@ -28,6 +30,7 @@ access_log = logging.getLogger("browsercloud.access")
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_ENCODED_QUERY = re.compile(r"%(?:25)*3f|[;&]|%(?:25)*26", re.IGNORECASE)
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -36,7 +39,8 @@ async def request_id(request: web.Request, handler: Handler) -> web.StreamRespon
     """Take the caller's `X-Request-Id` if it is harmless, else make one."""
     given = request.headers.get("X-Request-Id", "")
     request[REQUEST_ID] = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
-    return await handler(request)
+    with about(request_id=request[REQUEST_ID], session_id=_named_session(request)):
+        return await handler(request)
 
 
 @web.middleware
@@ -49,14 +53,15 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
         status = response.status
         return response
     finally:
-        access_log.info(
-            "%s %s %s %.0f ms %s",
-            request.method,
-            request.rel_url.raw_path,
-            status,
-            (time.perf_counter() - start) * 1000,
-            request[REQUEST_ID],
-        )
+        fields = {
+            "method": request.method,
+            "path": safe_path(request),
+            "status": status,
+            "milliseconds": round((time.perf_counter() - start) * 1000),
+            "requestId": request[REQUEST_ID],
+        }
+        line = "%(method)s %(path)s %(status)s %(milliseconds)s ms"
+        access_log.info(line, fields, extra=fields)
 
 
 @web.middleware
@@ -66,6 +71,19 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except Exception as error:
         return error_response(request, error)
+
+
+def _named_session(request: web.Request) -> str | None:
+    """The session that path or query name, for the log; `None` when the text is no id."""
+    try:
+        return read_session_id(request.match_info.get("session_id", request.query.get("sessionId")))
+    except ValueError:
+        return None
+
+
+def safe_path(request: web.Request) -> str:
+    """The path as it was sent, for the log: up to where a query begins that somebody encoded."""
+    return _ENCODED_QUERY.split(request.rel_url.raw_path, maxsplit=1)[0]
 
 
 async def stamp(request: web.Request, response: web.StreamResponse) -> None:
@@ -78,6 +96,12 @@ def error_response(request: web.Request, error: Exception) -> web.Response:
     status, problem, headers = describe(request, error)
     body = {"error": problem, "message": problem["message"]}
     return web.json_response(body, status=status, headers=headers)
+
+
+def error_body(code: str, message: str, request_id: str) -> dict[str, Any]:
+    """The body of wire.md 2 for what is no exception of ours."""
+    problem = {"code": code, "message": message, "requestId": request_id}
+    return {"error": problem, "message": message}
 
 
 def describe(request: web.Request, error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
@@ -102,7 +126,7 @@ def describe(request: web.Request, error: Exception) -> tuple[int, dict[str, Any
             looked = {"path": "browser", "reason": str(error), "looked": error.looked}
             more["details"] = [looked]
         case ConnectionFailed() | CdpError() | TimeoutError():
-            log.warning("%s %s: %r", request.method, request.rel_url.raw_path, error)
+            log.warning("%s %s: %r", request.method, safe_path(request), error)
             status, code = 502, "browser_unresponsive"
             message = "the session's browser did not answer; try again, or release the session"
         case web.RequestPayloadError():
@@ -110,7 +134,7 @@ def describe(request: web.Request, error: Exception) -> tuple[int, dict[str, Any
         case ConnectionResetError() if request.transport is None or request.transport.is_closing():
             status, code, message = 400, "hung_up", "the client hung up"  # and nobody reads this
         case _:
-            what = (request.method, request.rel_url.raw_path, request[REQUEST_ID])
+            what = (request.method, safe_path(request), request[REQUEST_ID])
             log.error("%s %s failed (%s)", *what, exc_info=error)
             status, code = 500, "internal"
             message = "something went wrong inside the server; its log says more"

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
@@ -19,6 +19,7 @@ from browsercloud.models import Session, SessionStatus
 from browsercloud.server.active import ActiveSession, not_found
 from browsercloud.server.journal import Journal
 from browsercloud.server.keyring import Keyring
+from browsercloud.server.metrics import Metrics
 from browsercloud.server.sessions import Sessions
 from browsercloud.server.traffic import Traffic
 from browsercloud.server.trust import Caller, Trust, is_upgrade
@@ -45,11 +46,15 @@ class Parts:
     trust: Trust
     keyring: Keyring
     journal: Journal
+    metrics: Metrics
+    totals: Traffic
+    """What all sessions' drivers have sent and got, ended sessions too."""
+
+    interface: Callable[[], str]
+    """The interface's description as JSON; made when it is first asked for."""
+
     http: ClientSession = field(init=False, repr=False)
     """For the browsers' endpoints; there while the application runs."""
-
-    totals: Traffic = field(factory=Traffic)
-    """What went through the gateway in all."""
 
     sockets: set[web.WebSocketResponse] = field(factory=set, repr=False)
     """Sockets that end with the server, not with a session."""

@@ -18,7 +18,7 @@ import attrs
 
 from browsercloud._aio import close_all, join
 from browsercloud.engines.base import BrowserHandle, Engine
-from browsercloud.errors import Conflict, NoCapacity, SessionEnded
+from browsercloud.errors import Conflict, NoCapacity, ServiceError, SessionEnded
 from browsercloud.models import (
     Capacity,
     CreateRequest,
@@ -91,10 +91,9 @@ class Sessions:
             refused=self._refused,
         )
 
-    @property
-    def accepts(self) -> bool:
-        """Whether new sessions may be created: not while the server drains or shuts down."""
-        return not self._shutting_down
+    def refusal(self) -> ServiceError | None:
+        """What every create is told while the server drains or shuts down; else `None`."""
+        return shutting_down() if self._shutting_down else None
 
     async def open(self) -> None:
         """Take over what a killed predecessor has left, and watch from now on."""

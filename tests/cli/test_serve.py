@@ -179,6 +179,8 @@ def test_ipv6_is_shown_in_brackets(root: Path) -> None:
         (["--api-key", " "], {}, ["--api-key", "printable"]),
         (["--allowed-hosts", "a/b"], {}, ["--allowed-hosts", "commas"]),
         ([], {"BROWSERCLOUD_NO_AUTH": "perhaps"}, ["BROWSERCLOUD_NO_AUTH", "yes or no"]),
+        (["--log-format", "xml"], {}, ["--log-format", "auto, human, json"]),
+        ([], {"BROWSERCLOUD_LOG_LEVEL": "loud"}, ["BROWSERCLOUD_LOG_LEVEL", "debug, info"]),
         (["--colour", "red"], {}, ["--colour"]),
     ],
 )

@@ -22,16 +22,23 @@ from browsercloud.server.config import ServerConfig
 from browsercloud.server.journal import Journal
 from browsercloud.server.keys import hash_key, key_row, make_key
 from browsercloud.server.life import ATTENDANCE, CREATE_WAIT, Patience
-from browsercloud.server.metrics import Metrics
+from browsercloud.server.metrics import Figures, Metrics
 from browsercloud.server.parts import PARTS, Parts
 from browsercloud.server.records import now
 from browsercloud.server.sessions import Sessions
+from browsercloud.server.traffic import Traffic
 from browsercloud.stores.base import Limits, Store
 from browsercloud.stores.memory import MemoryStore
 from browsercloud.testing import IdleEngine
 
 KEY, OTHER_KEY = "the-key-of-these-tests", "the-key-of-somebody-else"
 BODY = dict[str, Any]
+
+
+def idle_metrics(engine: Engine) -> Metrics:
+    """Metrics that nobody looks at."""
+    nothing = Figures(sessions={}, line=0, slots=0, slots_in_use=0)
+    return Metrics(figures=lambda: nothing, engine=engine, traffic=Traffic())
 
 
 def sessions_on(
@@ -50,7 +57,7 @@ def sessions_on(
         store,
         admission=Admission(limits_of, max_line=max_line),
         journal=journal or Journal(store),
-        metrics=Metrics(),
+        metrics=idle_metrics(engine),
         max_sessions=max_sessions,
         patience=Patience(**patience),
     )

@@ -182,7 +182,7 @@ async def test_draining() -> None:
             with pytest.raises(ServiceError) as caught:
                 await call
             assert (caught.value.status, caught.value.code) == (503, "shutting_down")
-        assert not sessions.accepts
+        assert sessions.refusal() is not None
         assert not draining.done()
         assert (await sessions.extend(MINE, holder, 60)).status == "live"
         await sessions.release(MINE, holder)

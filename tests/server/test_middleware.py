@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -155,12 +156,25 @@ async def test_health_asks_for_no_key(cloud: Cloud) -> None:
 async def test_the_access_log_has_one_line_for_each_request(
     cloud: Cloud, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Method, path as it was sent, status and id; no query, and no line break of a caller's."""
+    """Method, path as it was sent, status and time; no query, and no line break of a caller's."""
     caplog.set_level(logging.INFO, "browsercloud.access")
     await get(cloud, "/v1/x%0Ay?secret=1", {"X-Request-Id": "me"})
-    (line,) = [entry.getMessage() for entry in caplog.records if "access" in entry.name]
-    assert line.startswith("GET /v1/x%0Ay 404 ")
-    assert line.endswith(" me")
+    (line,) = [entry for entry in caplog.records if "access" in entry.name]
+    assert re.fullmatch("GET /v1/x%0Ay 404 [0-9]+ ms", line.getMessage())
+    said = {name: vars(line)[name] for name in ("method", "path", "status", "requestId")}
+    assert said == {"method": "GET", "path": "/v1/x%0Ay", "status": 404, "requestId": "me"}
+
+
+@pytest.mark.parametrize("sent", ["%3Ftoken=secret", "%3ftoken=secret", "%253Ft=secret", ";secret"])
+async def test_a_query_that_was_encoded_stays_out_of_the_log(
+    cloud: Cloud, caplog: pytest.LogCaptureFixture, sent: str
+) -> None:
+    """It is part of the path then, and a link that was encoded twice still holds its token."""
+    caplog.set_level(logging.INFO, "browsercloud.access")
+    await get(cloud, f"/v1/sessions/x{sent}")
+    (line,) = [entry for entry in caplog.records if "access" in entry.name]
+    assert line.getMessage().startswith("GET /v1/sessions/x 401 ")
+    assert "secret" not in str(vars(line))
 
 
 async def get(

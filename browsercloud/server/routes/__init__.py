@@ -7,8 +7,15 @@ from aiohttp.typedefs import Handler
 from attrs import frozen
 
 from browsercloud.server import gateway
+from browsercloud.server.operations import (
+    BROWSER_ERRORS,
+    SWITCHED,
+    Answer,
+    Operation,
+    Parameter,
+)
 from browsercloud.server.parts import CALLER, parts
-from browsercloud.server.routes import capacity, events, health, leases, pages, sessions
+from browsercloud.server.routes import capacity, docs, events, health, leases, pages, sessions
 from browsercloud.server.trust import Opens
 from browsercloud.wire import invalid, read_session_id
 
@@ -17,11 +24,12 @@ ANYONE, KEY, SESSION = Opens.ANYONE, Opens.KEY, Opens.SESSION
 
 @frozen
 class Route:
-    """One row: what it answers to, who answers, and whom it lets in."""
+    """One row: what it answers to, who answers, what is taken and given, and whom it lets in."""
 
     method: str
     path: str
     handler: Handler
+    about: Operation
     opens: Opens = KEY
     html: bool = False
     """Whether its errors are pages for people."""
@@ -30,29 +38,64 @@ class Route:
 ONE = "/v1/sessions/{session_id}"
 PAGE = "/sessions/{session_id}"
 
+CDP = Operation(answers={101: SWITCHED}, errors=("upgrade_required", *BROWSER_ERRORS))
+_VERSION_FIELDS = (
+    "Browser",
+    "Protocol-Version",
+    "User-Agent",
+    "V8-Version",
+    "WebKit-Version",
+    "webSocketDebuggerUrl",
+)
+VERSION = Operation(
+    answers={
+        200: Answer(
+            "As Chromium itself answers.",
+            "application/json",
+            {
+                "type": "object",
+                "required": list(_VERSION_FIELDS),
+                "properties": {name: {"type": "string"} for name in _VERSION_FIELDS},
+            },
+        )
+    },
+    errors=BROWSER_ERRORS,
+)
+STEEL = Operation(
+    query=(
+        Parameter("sessionId", "The session.", {"type": "string", "format": "uuid"}, required=True),
+    ),
+    answers={101: SWITCHED},
+    errors=("session_not_found", "upgrade_required", *BROWSER_ERRORS),
+)
+
 TABLE = (
-    Route("POST", "/v1/sessions", sessions.create),
-    Route("GET", "/v1/sessions", sessions.index),
-    Route("DELETE", "/v1/sessions", sessions.release_all),
-    Route("POST", "/v1/sessions/release", sessions.release_all),
-    Route("GET", ONE, sessions.retrieve, SESSION),
-    Route("DELETE", ONE, sessions.release),
-    Route("POST", f"{ONE}/release", sessions.release),
-    Route("POST", f"{ONE}/extend", sessions.extend),
-    Route("GET", f"{ONE}/live", sessions.live, SESSION),
-    Route("GET", f"{ONE}/live-details", sessions.live, SESSION),
-    Route("GET", f"{ONE}/events", events.index, SESSION),
-    Route("GET", f"{ONE}/cdp", gateway.cdp, SESSION),
-    Route("GET", f"{ONE}/json/version", gateway.version, SESSION),
-    Route("GET", f"{ONE}/json/version/", gateway.version, SESSION),
-    Route("GET", "/", gateway.steel, SESSION),
-    Route("GET", "/v1/capacity", capacity.capacity),
-    Route("GET", "/v1/leases/{lease_id}", leases.hold),
-    Route("GET", PAGE, pages.debug, SESSION, html=True),
-    Route("GET", f"{PAGE}/viewer", pages.viewer, SESSION, html=True),
-    Route("GET", f"{PAGE}/screenshot", pages.screenshot, SESSION),
-    Route("GET", "/pages/{name}", pages.asset, ANYONE),
-    Route("GET", "/healthz", health.health, ANYONE),
+    Route("POST", "/v1/sessions", sessions.create, sessions.CREATE),
+    Route("GET", "/v1/sessions", sessions.index, sessions.LIST),
+    Route("DELETE", "/v1/sessions", sessions.release_all, sessions.RELEASE_ALL),
+    Route("POST", "/v1/sessions/release", sessions.release_all, sessions.RELEASE_ALL),
+    Route("GET", ONE, sessions.retrieve, sessions.RETRIEVE, SESSION),
+    Route("DELETE", ONE, sessions.release, sessions.RELEASE),
+    Route("POST", f"{ONE}/release", sessions.release, sessions.RELEASE),
+    Route("POST", f"{ONE}/extend", sessions.extend, sessions.EXTEND),
+    Route("GET", f"{ONE}/live", sessions.live, sessions.LIVE, SESSION),
+    Route("GET", f"{ONE}/live-details", sessions.live, sessions.LIVE, SESSION),
+    Route("GET", f"{ONE}/events", events.index, events.EVENTS, SESSION),
+    Route("GET", f"{ONE}/cdp", gateway.cdp, CDP, SESSION),
+    Route("GET", f"{ONE}/json/version", gateway.version, VERSION, SESSION),
+    Route("GET", f"{ONE}/json/version/", gateway.version, VERSION, SESSION),
+    Route("GET", "/", gateway.steel, STEEL, SESSION),
+    Route("GET", "/v1/capacity", capacity.capacity, capacity.CAPACITY),
+    Route("GET", "/v1/leases/{lease_id}", leases.hold, leases.HOLD),
+    Route("GET", PAGE, pages.debug, pages.DEBUG, SESSION, html=True),
+    Route("GET", f"{PAGE}/viewer", pages.viewer, pages.VIEWER, SESSION, html=True),
+    Route("GET", f"{PAGE}/screenshot", pages.screenshot, pages.SCREENSHOT, SESSION),
+    Route("GET", "/pages/{name}", pages.asset, pages.ASSET, ANYONE),
+    Route("GET", "/healthz", health.health, health.HEALTH, ANYONE),
+    Route("GET", "/readyz", health.ready, health.READY, ANYONE),
+    Route("GET", "/metrics", health.metrics, health.METRICS),
+    Route("GET", "/openapi.json", docs.document, docs.DOCUMENT, ANYONE),
+    Route("GET", "/docs", docs.docs, docs.DOCS, ANYONE),
 )
 
 
@@ -62,7 +105,9 @@ def add_routes(app: web.Application) -> None:
         handler = _guarded(route)
         if route.html:
             handler = pages.errors_as_html(handler)
-        app.router.add_route(route.method, route.path, handler)
+        # `POST /v1/sessions/release` is no session's id, so its other methods are not possible.
+        path = route.path.replace("{session_id}", "{session_id:(?!release$)[^{}/]+}")
+        app.router.add_route(route.method, path, handler)
 
 
 def _guarded(route: Route) -> Handler:

@@ -11,6 +11,7 @@ from attrs import frozen
 
 from browsercloud.errors import NotAuthorized
 from browsercloud.models import SessionEvent
+from browsercloud.server.operations import BOOLEAN, Answer, Operation, Parameter
 from browsercloud.server.parts import REVOKED, parts, query, record, revoked, session_id
 from browsercloud.wire import dump, invalid
 
@@ -20,6 +21,33 @@ WAIT = 25.0
 
 NEXT = "Next-Cursor"
 _BOOLEANS = {"true": True, "false": False}
+
+EVENTS = Operation(
+    query=(
+        Parameter(
+            "pointer",
+            "Strictly after the event with this number.",
+            {"type": "integer", "minimum": 0, "default": 0},
+        ),
+        Parameter(
+            "limit",
+            "How many at most.",
+            {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+        ),
+        Parameter(
+            "wait", "`true` holds the answer back, up to 25 s, while there is nothing new.", BOOLEAN
+        ),
+    ),
+    answers={
+        200: Answer(
+            "The events, oldest first.",
+            "application/json",
+            many=SessionEvent,
+            headers={NEXT: "The pointer for the next page; without it nothing more will come."},
+        )
+    },
+    errors=("session_ended",),
+)
 
 
 @frozen(kw_only=True)
@@ -39,7 +67,7 @@ async def index(request: web.Request) -> web.Response:
 
     As long as the session has not ended it is always there, so that one can go on asking.
     """
-    asked = read_page(query(request, ("pointer", "limit", "wait")))
+    asked = read_page(query(request, EVENTS.names))
     wanted = session_id(request)
     # Listen first and look then: what happens in between is not missed.
     with parts(request).journal.listen(wanted) as news:

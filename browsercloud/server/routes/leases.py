@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from browsercloud._aio import keep_alive
+from browsercloud.server.operations import SWITCHED, Operation
 from browsercloud.server.parts import open_until_revoked, parts, project, query, require_upgrade
 from browsercloud.wire import invalid, read_session_id
 
@@ -17,6 +18,9 @@ client whose own loop is blocked stays connected; nothing is asked of the client
 
 GOODBYE_PATIENCE = 2.0
 MAX_MESSAGE = 1024
+
+
+HOLD = Operation(answers={101: SWITCHED}, errors=("upgrade_required",))
 
 
 async def hold(request: web.Request) -> web.StreamResponse:

@@ -17,7 +17,9 @@ from browsercloud.cdp.connection import CdpConnection, CdpError
 from browsercloud.errors import ServiceError
 from browsercloud.models import Session
 from browsercloud.server.middleware import describe
+from browsercloud.server.operations import BOOLEAN, BROWSER_ERRORS, Answer, Operation, Parameter
 from browsercloud.server.parts import active, endpoint_of, query, record, session_id
+from browsercloud.server.routes.sessions import boolean
 from browsercloud.wire import dump, invalid
 
 PICTURE_TIMEOUT = 8.0
@@ -42,16 +44,47 @@ HEADERS = {
 }
 
 _FORMATS = {"jpeg": "image/jpeg", "png": "image/png"}
-_ASSETS = {"style.css": "text/css", "page.js": "text/javascript"}
+_ASSETS = {
+    "style.css": "text/css",
+    "page.js": "text/javascript",
+    "docs.css": "text/css",
+    "docs.js": "text/javascript",
+}
 _DURATIONS = ("timeout",)
 _HIDDEN = ("websocketUrl", "debugUrl", "sessionViewerUrl", "config", "error", "duration")
+
+
+_PAGE = Answer("The page.", media_type="text/html")
+_PAGE_ID = Parameter("pageId", "The tab; the first one by default.")
+
+DEBUG = Operation(answers={200: _PAGE}, errors=("session_ended",))
+VIEWER = Operation(
+    query=(_PAGE_ID, Parameter("fullscreen", "Leaves the bar out.", BOOLEAN)),
+    answers={200: _PAGE},
+    errors=("session_ended",),
+)
+SCREENSHOT = Operation(
+    query=(
+        _PAGE_ID,
+        Parameter(
+            "format", "JPEG by default.", {"type": "string", "enum": [*_FORMATS], "default": "jpeg"}
+        ),
+    ),
+    answers={200: Answer("The picture.", media_type="image/*")},
+    errors=("page_not_found", *BROWSER_ERRORS),
+)
+ASSET = Operation(
+    path=(Parameter("name", "The file.", {"type": "string", "enum": [*_ASSETS]}),),
+    answers={200: Answer("The file.", media_type="text/*")},
+    errors=("not_found",),
+)
 
 
 async def debug(request: web.Request) -> web.Response:
     """The session's page: its record, its open tabs, its picture."""
     query(request, ())
     session = await _live_record(request)
-    return _page(
+    return page(
         "session.html",
         id=escape(session.id),
         name=escape(session.name or session.id),
@@ -62,20 +95,21 @@ async def debug(request: web.Request) -> web.Response:
 
 async def viewer(request: web.Request) -> web.Response:
     """The picture alone, as large as the window. `fullscreen=true` leaves the bar out."""
-    given = query(request, {"pageId", "fullscreen"})
+    given = query(request, VIEWER.names)
+    bare = boolean("fullscreen", given.get("fullscreen", "false"))
     session = await _live_record(request)
-    return _page(
+    return page(
         "viewer.html",
         id=escape(session.id),
         name=escape(session.name or session.id),
         status=escape(session.status),
-        bar="hidden" if given.get("fullscreen") == "true" else "",
+        bar="hidden" if bare else "",
     )
 
 
 async def screenshot(request: web.Request) -> web.Response:
     """One picture of a tab: of the first one, or of `pageId`. PNG, or JPEG by default."""
-    given = query(request, {"pageId", "format"})
+    given = query(request, SCREENSHOT.names)
     kind = given.get("format", "jpeg")
     if kind not in _FORMATS:
         raise invalid([("format", f"must be one of {', '.join(_FORMATS)}")])
@@ -104,7 +138,7 @@ def errors_as_html(handler: Handler) -> Handler:
         except Exception as error:
             status, problem, headers = describe(request, error)
             message = _MESSAGES.get(status, problem["message"])
-            response = _page(
+            response = page(
                 "message.html",
                 title=escape(_TITLES.get(status, "This did not work")),
                 message=escape(message),
@@ -205,7 +239,8 @@ def _words(name: str, value: Any) -> str:
             return str(value)
 
 
-def _page(template: str, **values: str) -> web.Response:
+def page(template: str, **values: str) -> web.Response:
+    """A page of the folder `pages`; what comes from outside has to be escaped before."""
     text = Template(_file(template)).substitute(values)
     return web.Response(text=text, content_type="text/html", charset="utf-8", headers=HEADERS)
 

@@ -14,14 +14,18 @@ from attrs import field, frozen
 
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.models import (
+    CreateRequest,
     LiveDetails,
     LivePage,
     Released,
     Seconds,
+    Session,
     SessionList,
     SessionOptions,
     SessionStatus,
 )
+from browsercloud.server.logs import about
+from browsercloud.server.operations import BOOLEAN, BROWSER_ERRORS, Operation, Parameter
 from browsercloud.server.parts import (
     active,
     endpoint_of,
@@ -48,18 +52,67 @@ _LABEL = "metadata."
 
 @frozen(kw_only=True)
 class ExtendRequest:
-    """The body of extend: the new life from now, with the bounds of create's `timeout`."""
+    """The body of extend."""
 
     timeout: Seconds = field(validator=attrs.fields(SessionOptions).timeout.validator)
+    """The new life, from now; more than 0, at most 24 h."""
+
+
+@frozen(kw_only=True)
+class ReleasedAll(Released):
+    """The answer to a release of everything."""
+
+    released: int
+    """How many sessions were released."""
+
+
+CREATE = Operation(
+    query=(Parameter("wait", "`false` answers at once, before it is live.", BOOLEAN),),
+    body=CreateRequest,
+    answers={201: Session, 200: Session, 202: Session},
+    errors=(
+        "conflict",
+        "session_ended",
+        "no_capacity",
+        "rate_limited",
+        "launch_failed",
+        "shutting_down",
+    ),
+)
+LIST = Operation(
+    query=(
+        Parameter(
+            "status", "Only those.", {"type": "string", "enum": [str(s) for s in SessionStatus]}
+        ),
+        Parameter(
+            "limit",
+            "How many at most.",
+            {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+        ),
+        Parameter(
+            "cursorId",
+            "Strictly after this session, whether it lives or has ended.",
+            {"type": "string", "format": "uuid"},
+        ),
+    ),
+    labels=Parameter("metadata.", "`metadata.KEY=VALUE`: only those with this label."),
+    answers={200: SessionList},
+)
+RETRIEVE = Operation(answers={200: Session}, errors=("session_ended",))
+LIVE = Operation(answers={200: LiveDetails}, errors=BROWSER_ERRORS)
+EXTEND = Operation(body=ExtendRequest, answers={200: Session}, errors=("conflict", "session_ended"))
+RELEASE = Operation(answers={200: Released}, errors=("too_large",))
+RELEASE_ALL = Operation(answers={200: ReleasedAll}, errors=("too_large",))
 
 
 async def create(request: web.Request) -> web.Response:
     """Start a session: 201 made, 200 it lives already, 202 not live yet."""
-    wait = _boolean("wait", query(request, {"wait"}).get("wait", "true"))
+    wait = boolean("wait", query(request, CREATE.names).get("wait", "true"))
     wanted = read_create(await read_json(request))
-    session, made = await parts(request).sessions.create(
-        project(request), wanted, wait=wait, hung_up=lambda: _hung_up(request)
-    )
+    with about(session_id=wanted.session_id):
+        session, made = await parts(request).sessions.create(
+            project(request), wanted, wait=wait, hung_up=lambda: _hung_up(request)
+        )
     live = session.status is SessionStatus.LIVE
     status = 202 if not live else 201 if made else 200
     return web.json_response(dump(with_urls(request, session)), status=status)
@@ -67,7 +120,7 @@ async def create(request: web.Request) -> web.Response:
 
 async def index(request: web.Request) -> web.Response:
     """One page of the project's sessions. A listing opens nothing: its URLs carry no token."""
-    wanted = read_query(project(request), query(request, _LIST_PARAMETERS, prefix=_LABEL))
+    wanted = read_query(project(request), query(request, LIST.names, prefix=_LABEL))
     # One more than asked for tells whether there is another page.
     one_more = attrs.evolve(wanted, limit=wanted.limit + 1)
     found, total = await parts(request).sessions.list(one_more)
@@ -115,8 +168,8 @@ async def release_all(request: web.Request) -> web.Response:
     query(request, ())
     await _no_body(request)
     count = await parts(request).sessions.release_all(project(request))
-    released = Released(success=True, message=f"Sessions released: {count}")
-    return web.json_response(dump(released) | {"released": count})
+    message = f"Sessions released: {count}"
+    return web.json_response(dump(ReleasedAll(success=True, message=message, released=count)))
 
 
 async def open_pages(http: aiohttp.ClientSession, endpoint: str, urls: Urls) -> LiveDetails:
@@ -160,9 +213,6 @@ async def _icons(http: aiohttp.ClientSession, endpoint: str) -> dict[str, str]:
         return {}
 
 
-_LIST_PARAMETERS = ("status", "limit", "cursorId")
-
-
 def read_query(owner: str, given: dict[str, str]) -> Query:
     """The list's parameters. Raises `InvalidRequest` with every one that is wrong."""
     found: list[tuple[str, str]] = []
@@ -184,7 +234,8 @@ def read_query(owner: str, given: dict[str, str]) -> Query:
     return Query(project=owner, status=status, metadata=labels, limit=int(limit), cursor_id=cursor)
 
 
-def _boolean(name: str, text: str) -> bool:
+def boolean(name: str, text: str) -> bool:
+    """A parameter that is `true` or `false`. Raises `InvalidRequest`."""
     if text not in _BOOLEANS:
         raise invalid([(name, "must be true or false")])
     return _BOOLEANS[text]

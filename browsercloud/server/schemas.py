@@ -1,0 +1,209 @@
+"""The models as JSON Schema, spelled as `wire.py` reads and writes them."""
+
+from __future__ import annotations
+
+import ast
+import collections.abc
+import inspect
+import re
+import textwrap
+import types
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum
+from functools import cache
+from itertools import pairwise
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+import attrs
+
+from browsercloud.models import (
+    MAX_TIMEOUT,
+    Bounded,
+    Browser,
+    CreateRequest,
+    Seconds,
+    Session,
+    SessionOptions,
+)
+from browsercloud.server.operations import JsonSchema
+from browsercloud.wire import camel, dump
+
+_PLAIN: Mapping[Any, JsonSchema] = {
+    str: {"type": "string"},
+    bool: {"type": "boolean"},
+    int: {"type": "integer"},
+    Seconds: {"type": "integer", "format": "int64"},
+    datetime: {"type": "string", "format": "date-time"},
+    Any: {},
+}
+_PLACE = "#/components/schemas/"
+_UUID = {"type": ["string", "null"], "format": "uuid"}
+_THE_CALLERS = {
+    "sessionId": {**_UUID, "description": "The caller's choice, so that asking again is safe."},
+    "leaseId": {**_UUID, "description": "It ends with this lease."},
+}
+_IDLE_IN_SECONDS = {
+    "type": ["number", "null"],
+    "minimum": 0.001,
+    "maximum": MAX_TIMEOUT,
+    "description": "`inactivityTimeout` in seconds; give one of the two.",
+}
+_NO_WINDOW = {"browser": {"const": str(Browser.HEADLESS_SHELL)}, "headless": {"const": False}}
+_IDLE_TWICE = {"idleTimeout": {"type": "number"}, "inactivityTimeout": {"type": "integer"}}
+_IMPOSSIBLE = {
+    "anyOf": [{"required": list(rule), "properties": rule} for rule in (_NO_WINDOW, _IDLE_TWICE)]
+}
+"""What `SessionOptions` and `read_create` refuse though each field by itself is good."""
+
+
+class Schemas:
+    """Collects the models that were asked for, each under its name in `components`."""
+
+    def __init__(self) -> None:
+        self.components: dict[str, dict[str, Any]] = {}
+
+    def body(self, kind: type) -> JsonSchema:
+        """A model that is read: an unknown field is refused, one with a default may be missing."""
+        if kind is CreateRequest:
+            return self._create()
+        return self._model(kind, read=True)
+
+    def reply(self, kind: type) -> JsonSchema:
+        """A model that is written: every field is there."""
+        return self._model(kind, read=False)
+
+    def resolve(self, schema: JsonSchema) -> JsonSchema:
+        """What a reference stands for."""
+        return self.components[str(schema["$ref"]).removeprefix(_PLACE)]
+
+    def _create(self) -> JsonSchema:
+        """The ids beside the options; a field that is null counts as absent."""
+        options = self._fields(SessionOptions, read=True)
+        fields = {name: _or_null(schema) for name, schema in options["properties"].items()}
+        properties = {**_THE_CALLERS, **fields, "idleTimeout": _IDLE_IN_SECONDS}
+        rules = {"properties": properties, "not": _IMPOSSIBLE}
+        self.components[CreateRequest.__name__] = options | rules
+        return {"$ref": _PLACE + CreateRequest.__name__}
+
+    def _model(self, kind: type, *, read: bool) -> JsonSchema:
+        name = kind.__name__
+        if name not in self.components:
+            self.components[name] = {}  # before its fields, which might hold it again
+            self.components[name] = self._fields(kind, read=read)
+        return {"$ref": _PLACE + name}
+
+    def _fields(self, kind: type, *, read: bool) -> dict[str, Any]:
+        hints, words = get_type_hints(kind), _field_words(kind)
+        properties: dict[str, Any] = {}
+        required: list[str] = []
+        for attribute in attrs.fields(kind):
+            schema = self._of(hints[attribute.name], read=read)
+            in_time = Seconds in (hints[attribute.name], *get_args(hints[attribute.name]))
+            properties[camel(attribute.name)] = {
+                **schema,
+                **_bounds(attribute, in_time=in_time),
+                **(_default(attribute, in_time=in_time) if read else {}),
+                **_words(words.get(attribute.name), in_time=in_time),
+            }
+            if not read or attribute.default is attrs.NOTHING:
+                required.append(camel(attribute.name))
+        if kind is Session:  # under both names, as `dump` writes it
+            properties["idleTimeout"] = properties["inactivityTimeout"]
+            required.append("idleTimeout")
+        more = {"additionalProperties": False} if read else {}
+        return {
+            "type": "object",
+            "description": _first_words(kind),
+            "properties": properties,
+            **({"required": required} if required else {}),
+            **more,
+        }
+
+    def _of(self, hint: Any, *, read: bool) -> JsonSchema:
+        if hint in _PLAIN:
+            return _PLAIN[hint]
+        origin, kinds = get_origin(hint), get_args(hint)
+        if origin in (types.UnionType, Union) and len(kinds) == 2 and type(None) in kinds:
+            (kind,) = (each for each in kinds if each is not type(None))
+            return _or_null(self._of(kind, read=read))
+        if origin is tuple:
+            return {"type": "array", "items": self._of(kinds[0], read=read)}
+        if origin is collections.abc.Mapping:
+            return {"type": "object", "additionalProperties": self._of(kinds[1], read=read)}
+        if isinstance(hint, type) and issubclass(hint, Enum):
+            return self._enum(hint)
+        if isinstance(hint, type) and attrs.has(hint):
+            return self._model(hint, read=read)
+        raise TypeError(f"no schema for {hint!r}; say in schemas.py how wire.py writes it")
+
+    def _enum(self, kind: type[Enum]) -> JsonSchema:
+        values = [member.value for member in kind]
+        self.components[kind.__name__] = {
+            "type": "string",
+            "description": _first_words(kind),
+            "enum": values,
+        }
+        return {"$ref": _PLACE + kind.__name__}
+
+
+def _or_null(schema: JsonSchema) -> dict[str, Any]:
+    kind = schema.get("type")
+    if isinstance(kind, str):
+        return {**schema, "type": [kind, "null"]}
+    if isinstance(kind, list):
+        return dict(schema)
+    told = {name: schema[name] for name in ("default", "description") if name in schema}
+    inner = {name: value for name, value in schema.items() if name not in told}
+    return {"anyOf": [inner, {"type": "null"}], **told}
+
+
+def _bounds(attribute: Any, *, in_time: bool) -> JsonSchema:
+    """What the validator lets through; durations in milliseconds, and whole ones."""
+    if not isinstance(attribute.validator, Bounded):
+        return {}
+    if not in_time:
+        return attribute.validator.schema
+    return {name: round(value * 1000) for name, value in attribute.validator.schema.items()}
+
+
+def _default(attribute: Any, *, in_time: bool) -> JsonSchema:
+    value = attribute.default
+    if isinstance(value, attrs.Factory):  # type: ignore[arg-type]
+        value = value.factory()
+    if value is attrs.NOTHING or value is None:
+        return {}
+    return {"default": round(value * 1000) if in_time else dump(value)}
+
+
+def _words(text: str | None, *, in_time: bool) -> JsonSchema:
+    told = " ".join(part for part in (text, "In milliseconds." if in_time else "") if part)
+    return {"description": told} if told else {}
+
+
+def _first_words(kind: type) -> str:
+    return _on_the_wire(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0])
+
+
+@cache
+def _field_words(kind: type) -> Mapping[str, str]:
+    """The first paragraph of the text below each field, where the models explain them."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        lines = body.body if isinstance(body, ast.ClassDef) else []
+        for line, below in pairwise(lines):
+            if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name):
+                match below:
+                    case ast.Expr(value=ast.Constant(value=str(text))):
+                        first = inspect.cleandoc(text).partition("\n\n")[0]
+                        found[line.target.id] = _on_the_wire(first)
+    return found
+
+
+def _on_the_wire(text: str) -> str:
+    """The same words with the wire's names in them."""
+    one_line = " ".join(text.split())
+    for ours, theirs in (("None", "null"), ("True", "true"), ("False", "false")):
+        one_line = one_line.replace(f"`{ours}`", f"`{theirs}`")
+    return re.sub(r"`([a-z]+(?:_[a-z]+)+)`", lambda name: f"`{camel(name[1])}`", one_line)
