@@ -333,7 +333,7 @@ def test_client_of_a_server_elsewhere_is_killed(root: Path) -> None:
 
 async def test_server_is_killed_and_started_again(root: Path, site: Site) -> None:
     """Its browsers and folders are gone at once; the next one starts clean on the same folder."""
-    with serving(root) as first:
+    with serving(root, "--orphan-grace", "0") as first:
         async with BrowserCloud(first.url, api_key=first.key, release_timeout=2) as client:
             with pytest.raises(PlaywrightError) as caught:
                 async with client.session(browser="headless-shell") as session:

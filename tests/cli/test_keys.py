@@ -112,7 +112,7 @@ def test_limits(root: Path) -> None:
 
 async def test_a_running_server_follows(root: Path) -> None:
     """A key opens and a limit holds within a second; a revoked key's socket is closed as fast."""
-    with serving(root) as server:
+    with serving(root, "--queue-timeout", "1") as server:
         key = keys(root, "create", "--project", "team", "--max-sessions", "1")[1].strip()
         assert answers(server.url, key, 200) < 1
         status, record = ask(f"{server.url}/v1/sessions", key, "POST", **SHELL)

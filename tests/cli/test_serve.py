@@ -218,8 +218,8 @@ def test_spoilt_secrets_are_not_overwritten(root: Path) -> None:
 
 
 def test_records_of_a_killed_server_are_ended(root: Path) -> None:
-    """The next one finds them, says what became of them, and lists both its and its own."""
-    with serving(root) as first:
+    """The next one finds them, and says of each what became of it."""
+    with serving(root, "--orphan-grace", "0") as first:
         made = [ask(f"{first.url}/v1/sessions", KEY, "POST", **SHELL)[1] for _ in range(2)]
         ask(f"{first.url}/v1/sessions/{made[0]['id']}", KEY, "DELETE")
         first.kill()

@@ -194,9 +194,14 @@ class Upstream:
 
 
 @pytest.fixture
-async def upstream(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Upstream]:
-    """The endpoint. The only sockets to it are the gateway's."""
+def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody watches which pages are open: the only sockets to a browser are the gateway's."""
     monkeypatch.setattr(PageUrls, "open", lambda self, endpoint: None)
+
+
+@pytest.fixture
+async def upstream(unwatched: None) -> AsyncIterator[Upstream]:
+    """The endpoint."""
     echo = Upstream()
     app = web.Application()
     app.router.add_get("/devtools/browser/x", echo.echo)

@@ -68,6 +68,7 @@ async def test_another_projects_key_finds_nothing(cloud: Cloud, route: Route) ->
         ("POST", "/v1/sessions/release"): 200,
         ("GET", "/v1/leases/{lease_id}"): 101,
         ("GET", "/v1/capacity"): 200,
+        ("GET", "/metrics"): 200,
     }
     expected = own.get((route.method, route.path), 404)
     assert await ask(cloud, route, record["id"], OTHER_KEY) == expected

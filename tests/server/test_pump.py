@@ -34,7 +34,7 @@ MB = 2**20
 
 
 @pytest.fixture
-async def raw() -> AsyncIterator[RawBrowser]:
+async def raw(unwatched: None) -> AsyncIterator[RawBrowser]:
     """The browser's end."""
     async with RawBrowser() as browser:
         yield browser
