@@ -426,7 +426,7 @@ def _wire_value(name: str, value: Any) -> Any:
             return {"width": width, "height": height}
         case _ if name == "dimensions":
             raise wire.invalid([(name, f"must be (width, height) in pixels, not {value!r}")])
-        case float() | int() | bool() if name in ("timeout", "idle_timeout"):
+        case _ if name in ("timeout", "idle_timeout") and value is not None:
             return _milliseconds(value, name)
         case _:
             return value

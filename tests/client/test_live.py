@@ -264,7 +264,7 @@ async def test_a_session_is_used_once(client: BrowserCloud) -> None:
         ({"timeout": float("nan")}, InvalidRequest, "timeout: must be a number of seconds"),
         ({"timeout": float("inf")}, UsageError, "more than 24 hours"),
         ({"dimensions": (1, 1)}, InvalidRequest, "dimensions.width: must be between"),
-        ({"dimensions": (800.0, 600)}, InvalidRequest, "dimensions.width: must be a whole"),
+        ({"dimensions": (800.5, 600)}, InvalidRequest, "dimensions.width: must be a whole"),
         ({"dimensions": "800x600"}, InvalidRequest, r"dimensions: must be \(width, height\)"),
         ({"browser": "firefox"}, InvalidRequest, "browser: must be one of"),
         ({"headless": "no"}, InvalidRequest, "headless: must be true or false"),

@@ -131,7 +131,7 @@ async def test_a_cancelled_restore_leaves_the_browser_for_another(data_dir: Path
     engine = LocalEngine(data_dir, orphan_grace=GRACE)
     await engine.open()
     restoring = asyncio.create_task(engine.restore("s0", SHELL, state))
-    await asyncio.sleep(0.005)
+    await asyncio.sleep(0)  # to its first await
     restoring.cancel()
     with pytest.raises(asyncio.CancelledError):
         await restoring
