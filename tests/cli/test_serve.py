@@ -10,9 +10,10 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -268,3 +269,43 @@ def test_help_tells_every_setting() -> None:
         assert row.option in shown
         assert row.variable in shown
     assert "everyone on the machine can read" in " ".join(shown.split())
+
+
+def test_draining_waits_for_the_running_sessions(root: Path) -> None:
+    """With `--drain` the first signal refuses new ones; it ends when the last session has."""
+    with running(root, "--port", "0", "--drain", BROWSERCLOUD_API_KEY=KEY) as process:
+        url = address(process)
+        record = ask(f"{url}/v1/sessions", KEY, "POST", **SHELL)[1]
+        assert ask(f"{url}/readyz")[0] == 200
+        process.send_signal(signal.SIGTERM)
+        until(lambda: ask(f"{url}/readyz")[0] == 503)
+        status, refused = ask(f"{url}/v1/sessions", KEY, "POST", **SHELL)
+        assert (status, refused["error"]["code"]) == (503, "shutting_down")
+        assert ask(f"{url}/v1/sessions/{record['id']}", KEY)[1]["status"] == "live"
+        assert process.poll() is None
+        assert ask(f"{url}/v1/sessions/{record['id']}", KEY, "DELETE")[0] == 200
+        assert ended(process)[0] == 0
+
+
+def test_draining_ends_at_a_second_signal(root: Path) -> None:
+    """It releases what still runs."""
+    with running(root, "--port", "0", "--drain", BROWSERCLOUD_API_KEY=KEY) as process:
+        url = address(process)
+        record = ask(f"{url}/v1/sessions", KEY, "POST", **SHELL)[1]
+        process.send_signal(signal.SIGINT)
+        until(lambda: ask(f"{url}/readyz")[0] == 503)
+        process.send_signal(signal.SIGINT)
+        assert ended(process)[0] == 0
+    with running(root, "--port", "0", BROWSERCLOUD_API_KEY=KEY) as process:
+        again = ask(f"{address(process)}/v1/sessions/{record['id']}", KEY)[1]
+        assert (again["status"], again["releaseReason"]) == ("released", "shutdown")
+        process.send_signal(signal.SIGTERM)
+        assert ended(process)[0] == 0
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Return when it holds; fail when it does not in time."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)

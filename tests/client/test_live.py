@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 
+import aiohttp
 import psutil
 import pytest
 from playwright.async_api import Error as PlaywrightError
 
 from browsercloud import (
     BrowserCloud,
+    BrowserCrashed,
     Conflict,
     ConnectionFailed,
     InvalidRequest,
@@ -444,3 +447,48 @@ def test_session_ended_is_raised_from_the_body() -> None:
     """The classes of endings are `SessionEnded`, so one `except` catches them."""
     assert issubclass(SessionTimedOut, SessionEnded)
     assert issubclass(ReleasedElsewhere, SessionEnded)
+
+
+async def test_a_silent_driver_loses_its_session(client: BrowserCloud) -> None:
+    """Commands keep it alive; a busy page, a viewer and a look at the record do not."""
+    body = "setInterval(() => console.log('busy'), 20)"
+    with pytest.raises(SessionTimedOut) as caught:
+        async with (
+            aiohttp.ClientSession() as http,
+            client.session(browser="headless-shell", idle_timeout=1.0) as session,
+        ):
+            await session.page.evaluate(body)
+            for _ in range(8):
+                await session.page.evaluate("1 + 1")
+                await asyncio.sleep(0.2)
+            viewer = session.session_viewer_url.replace("/viewer?", "/screenshot?")
+            for _ in range(12):
+                async with http.get(viewer) as reply:
+                    if reply.status == 410:
+                        break
+                    assert reply.status == 200
+                await client.sessions.retrieve(session.id)
+                await asyncio.sleep(0.2)
+            else:
+                raise AssertionError("watching kept it alive")
+    assert caught.value.reason == "inactivity_timeout"
+    assert caught.value.evidence is not None
+    assert caught.value.evidence.urls == ("about:blank",)
+    assert (caught.value.evidence.memory or 0) > 2**20
+
+
+async def test_evidence_of_a_crash(client: BrowserCloud, root: Path, site: Site) -> None:
+    """The signal, what was open, without its query, and what it used."""
+    with pytest.raises(BrowserCrashed) as caught:
+        async with client.session() as session:
+            await session.page.goto(f"{site.url}/?token=secret#part")
+            await asyncio.sleep(1)  # the memory is looked at now and then
+            (main,) = browsers(root)
+            main.kill()
+            await session.page.wait_for_selector("#never")
+    evidence = caught.value.evidence
+    assert evidence is not None
+    assert (evidence.signal, evidence.exit_code) == ("SIGKILL", None)
+    assert evidence.urls == (f"{site.url}/?…",)
+    assert "secret" not in repr(evidence)
+    assert (evidence.memory or 0) > 50 * 2**20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -184,3 +185,23 @@ async def get(
     url = yarl.URL(cloud.url + path, encoded=True)
     async with cloud.http.get(url, headers=headers) as reply:
         return reply.status, reply.headers, await reply.json()
+
+
+@pytest.mark.parametrize("announced", ["Content-Length: 500", "Transfer-Encoding: chunked"])
+async def test_a_body_that_is_cut_off_starts_nothing(cloud: Cloud, announced: str) -> None:
+    """The client goes away in the middle of its request; the server takes no notice."""
+    host, _, port = cloud.host.partition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = (
+        f"POST /v1/sessions HTTP/1.1\r\nHost: {cloud.host}\r\nx-api-key: {KEY}\r\n{announced}\r\n"
+    )
+    cut = b"1e\r\n" if "chunked" in announced else b""
+    writer.write(
+        head.encode() + b"Content-Type: application/json\r\n\r\n" + cut + b'{"name": "half'
+    )
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    await asyncio.sleep(0.1)
+    assert cloud.engine.starts == []
+    assert (await cloud.call("GET", "/v1/sessions"))[1]["totalCount"] == 0
