@@ -22,7 +22,8 @@ def tests(session: nox.Session) -> None:
     """Run the whole test suite with a real Chromium: nox -s tests [-- PYTEST ARGUMENTS]."""
     session.install("-e", ".[tests]")
     session.run("browsercloud", "install")
-    session.run("pytest", *session.posargs)
+    # Two at a time: much of a test is waiting, for a browser or for a clock.
+    session.run("pytest", "-n", "2", *session.posargs)
 
 
 @nox.session

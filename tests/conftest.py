@@ -22,8 +22,12 @@ GONE_WITHIN = 5.0
 
 
 @pytest.fixture(autouse=True)
-def root(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def root(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
     """The test's own folder for temporary files; after the test nothing may be left of it."""
+    # Now, as `tmp_path` would otherwise make it below the folder of whichever test is the first.
+    tmp_path_factory.getbasetemp()
     # Short: Chromium puts a socket below it, and the path of a socket has to be short.
     folder = Path(tempfile.mkdtemp(prefix="bc-", dir="/tmp" if sys.platform != "win32" else None))
     for name in list(os.environ):

@@ -131,6 +131,7 @@ async def _serve(config: ServerConfig) -> None:
         asked.cancel()
         starting.cancel()
         await asyncio.wait({starting, asked})
+        engine.leave_nothing()  # the next signal may end us at once
         log.info("stopping: releasing every session")
         signals.close()
         await server.stop()

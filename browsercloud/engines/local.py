@@ -231,6 +231,12 @@ class LocalEngine:
             return handle.exited.result() if handle.exited.done() else BrowserExit()
         return running.process.poll()
 
+    def leave_nothing(self) -> None:
+        """Nobody is to take over from here: if we are killed now, nothing gets the grace."""
+        if self._guard is not None:
+            for session_id in self._browsers:
+                self._guard.ending(session_id)
+
     @property
     def sandbox_reason(self) -> str | None:
         """Why Chromium's own sandbox is off, as far as is known by now; `None` while it is on."""

@@ -42,6 +42,8 @@ class _Quiet:
 
     def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
+        if isinstance(error, ValueError) and "_start_serving" in context.get("message", ""):
+            return  # asyncio wants to accept again, and the server has been closed meanwhile
         used_up = isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
         if not (used_up and "socket" in context):
             loop.default_exception_handler(context)

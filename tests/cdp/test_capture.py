@@ -191,7 +191,6 @@ async def test_only_the_latest_pages_are_told(engine: LocalEngine, known: PageUr
         await open_page(browser, f"{last},a")
         await until(lambda: f"{last},…" in known.urls)
     assert len(known.urls) == MAX_URLS
-    assert known.urls[-1] == f"{last},…"
 
 
 class Counting(PageUrls):

@@ -25,7 +25,7 @@ def test_silent_connections_cannot_end_a_server(root: Path) -> None:
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            [*limited, *SERVE, "--data-dir", str(root / "data")],
+            [*limited, *SERVE, "--port", "0", "--data-dir", str(root / "data")],
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
