@@ -17,7 +17,18 @@ import psutil
 from browsercloud.engines.local import LocalEngine
 from browsercloud.models import Browser, SessionOptions
 from tests.bench.ground import MB, TITLES, Ground, child, cpu_of, quiet
-from tests.bench.measure import Contender, Group, Once, Target, at_most, contest, part_of, times_of
+from tests.bench.measure import (
+    Contender,
+    Group,
+    Once,
+    Outcome,
+    Target,
+    at_most,
+    contest,
+    part_of,
+    side_by_side,
+    times_of,
+)
 from tests.bench.wire import Client, frame
 
 DIRECT = "direct"
@@ -76,7 +87,7 @@ async def round_trips(client: CdpClient, target: str, count: int) -> dict[str, f
     return {"p50": cuts[49], "p99": cuts[98]}
 
 
-async def throughput(client: CdpClient, target: str, count: int) -> dict[str, float]:
+async def throughput(client: CdpClient, target: str, noise: str, count: int) -> dict[str, float]:
     """Strings of 1 MB out of the page and into it, and pictures: MB/s, and pictures a second."""
     outward, inward = f"'x'.repeat({BIG})", f"'{'x' * BIG}'.length"
     found = {}
@@ -87,7 +98,7 @@ async def throughput(client: CdpClient, target: str, count: int) -> dict[str, fl
         found[name] = count * BIG / MB / (time.perf_counter() - begin)
     begin = time.perf_counter()
     for _ in range(max(1, count // 8)):
-        await client.ask("Page.captureScreenshot", {"format": "png"}, target)
+        await client.ask("Page.captureScreenshot", {"format": "png"}, noise)
     found["pictures"] = max(1, count // 8) / (time.perf_counter() - begin)
     return found
 
@@ -99,16 +110,15 @@ async def asking(
     """A client with a page of its own on this way to the browser."""
     client = await CdpClient.open(url)
     assert isinstance(client, CdpClient)
-    target = await client.attach()
-    # Noise, so that a picture of it is large.
-    await client.evaluate(target, NOISE)
+    target, noise = await client.attach(), await client.attach()
+    await client.evaluate(noise, NOISE)  # so that a picture of it is large
 
     async def once() -> Mapping[str, float]:
         before = 0.0 if gateway is None else cpu_of(gateway)
         found = await round_trips(client, target, calls)
         if gateway is not None:
             found["cpu"] = (cpu_of(gateway) - before) * 10_000 / (2 * calls)
-        return found | await throughput(client, target, big)
+        return found | await throughput(client, target, noise, big)
 
     try:
         yield once
@@ -166,8 +176,8 @@ TABLE: tuple[tuple[str, str, str, list[Target]], ...] = (
 
 async def measure(ground: Ground) -> list[Group]:
     """Each kind of browser."""
-    calls, big = (300, 16) if ground.quick else (2_000, 64)
-    groups: list[Group] = []
+    calls, big = (500, 16) if ground.quick else (2_000, 64)
+    kinds: list[list[Group]] = []
     for kind in ground.programs:
         async with browser(ground, kind) as endpoint:
             with child("tests.bench.control", "--endpoint", endpoint, "--fill", "1") as (
@@ -178,17 +188,23 @@ async def measure(ground: Ground) -> list[Group]:
                     Contender(DIRECT, partial(asking, endpoint, None, calls, big)),
                     Contender(GATEWAY, partial(asking, told["urls"][0], process, calls, big)),
                 ]
-                outcome = await contest(contenders, ground.rounds, pause=quiet)
-        groups += [
-            Group(
-                row="cdp",
-                title=f"{title}, {TITLES[kind]}",
-                unit=unit,
-                base=DIRECT if name != "cpu" else GATEWAY,
-                samples=outcome.samples.get(name, {}),
-                failed=outcome.failed,
-                targets=needed,
-            )
-            for name, title, unit, needed in TABLE
-        ]
-    return groups
+                outcome = await contest(contenders, ground.fewer, pause=quiet)
+        kinds.append(compared(kind, outcome))
+    return side_by_side(kinds)
+
+
+def compared(kind: Browser, outcome: Outcome) -> list[Group]:
+    """Each measure of one kind of browser."""
+    return [
+        Group(
+            row="cdp",
+            title=f"{title}, {TITLES[kind]}",
+            unit=unit,
+            base=DIRECT if name != "cpu" else GATEWAY,
+            samples=outcome.samples.get(name, {}),
+            failed=outcome.failed,
+            more=unit.endswith("/s"),
+            targets=needed,
+        )
+        for name, title, unit, needed in TABLE
+    ]

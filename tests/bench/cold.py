@@ -41,7 +41,7 @@ async def measure(ground: Ground) -> list[Group]:
             Contender(OURS, partial(script, ground, kind, "ours.py")),
             Contender(BARE, partial(script, ground, kind, "bare.py")),
         ]
-        outcome = await contest(contenders, ground.rounds, pause=quiet)
+        outcome = await contest(contenders, ground.fewer, pause=quiet)
         groups.append(
             Group(
                 row="cold",

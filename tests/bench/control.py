@@ -27,14 +27,13 @@ from browsercloud.stores.memory import MemoryStore
 from browsercloud.stores.sqlite import FILE_NAME, SqliteStore
 from browsercloud.testing import NO_ENDPOINT, IdleEngine
 from tests.bench.ground import Ground, child, quiet
-from tests.bench.measure import Contender, Group, Once, contest, part_of
+from tests.bench.measure import Contender, Group, Once, contest, part_of, side_by_side
 
 KEY = "a-key-for-benchmarks"
 HEADERS = {"x-api-key": KEY}
 LEVELS = (1, 100, 1_000, 5_000)
+QUICK_LEVELS = (1, 100, 1_000)
 STORES = ("memory", "sqlite")
-FEW = 1
-MANY = 5_000
 NEEDED = 1.2
 CALLS = 20
 """Of each sort in one turn; the turn counts as their median."""
@@ -127,29 +126,33 @@ def name_of(live: int) -> str:
 async def measure(
     ground: Ground,
     *,
-    levels: Sequence[int] = LEVELS,
+    levels: Sequence[int] | None = None,
     pause: Callable[[], Awaitable[object]] = quiet,
 ) -> list[Group]:
-    """Each store; the levels in turn."""
-    groups = []
+    """Each store; the levels in turn. The target is for the highest, beside the lowest."""
+    levels = levels or (QUICK_LEVELS if ground.quick else LEVELS)
+    few, many = name_of(levels[0]), name_of(levels[-1])
+    stores = []
     for store in STORES:
         contenders = [
             Contender(name_of(live), partial(calling, ground.root, store, live)) for live in levels
         ]
         outcome = await contest(contenders, ground.rounds, pause=pause)
-        groups += [
-            Group(
-                row="control",
-                title=f"{operation}, {store} store",
-                unit="ms",
-                base=name_of(levels[0]),
-                samples=outcome.samples.get(operation, {}),
-                failed=outcome.failed,
-                targets=[part_of(name_of(MANY), name_of(FEW), NEEDED)] if operation in HELD else [],
-            )
-            for operation in OPERATIONS
-        ]
-    return groups
+        stores.append(
+            [
+                Group(
+                    row="control",
+                    title=f"{operation}, {store} store",
+                    unit="ms",
+                    base=few,
+                    samples=outcome.samples.get(operation, {}),
+                    failed=outcome.failed,
+                    targets=[part_of(many, few, NEEDED)] if operation in HELD else [],
+                )
+                for operation in OPERATIONS
+            ]
+        )
+    return side_by_side(stores)
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ async def importing(line: str) -> AsyncIterator[Once]:
 async def measure(ground: Ground) -> list[Group]:
     """All lines in turn."""
     contenders = [Contender(line, partial(importing, line)) for line in LINES]
-    outcome = await contest(contenders, ground.rounds, pause=quiet)
+    outcome = await contest(contenders, ground.fewer, pause=quiet)
     return [
         Group(
             row="import",

@@ -45,9 +45,13 @@ class Outcome:
 
     def fail(self, contender: str, error: BaseException) -> None:
         """It is out; what it has measured so far does not count."""
-        self.failed[contender] = _reason(error)
+        self.complain(contender, error)
         for found in self.samples.values():
             found.pop(contender, None)
+
+    def complain(self, contender: str, error: BaseException) -> None:
+        """Something went wrong after it had measured."""
+        self.failed[contender] = _reason(error)
 
 
 async def contest(
@@ -84,7 +88,7 @@ async def contest(
 
 @asynccontextmanager
 async def _told(contender: Contender, outcome: Outcome) -> AsyncIterator[Once]:
-    """Open it; a failure to close is told as its failure and hurts nobody else."""
+    """Open it; a failure to close is told, and hurts neither its samples nor anybody else."""
     opened = False
     try:
         async with contender.make() as once:
@@ -93,7 +97,7 @@ async def _told(contender: Contender, outcome: Outcome) -> AsyncIterator[Once]:
     except Exception as error:
         if not opened:
             raise
-        outcome.fail(contender.name, error)
+        outcome.complain(contender.name, error)
 
 
 def _reason(error: BaseException) -> str:
@@ -158,7 +162,10 @@ class Verdict:
 
 @define
 class Group:
-    """One comparison: a bar for each contender. Ratios are to the contender *base*."""
+    """One comparison: a bar for each contender. Ratios are to the contender *base*.
+
+    *more* is true where more is better: then the bad end of the samples is at p5 and not at p95.
+    """
 
     row: str
     title: str
@@ -167,7 +174,7 @@ class Group:
     samples: dict[str, list[float]]
     failed: dict[str, str] = field(factory=dict)
     targets: list[Target] = field(factory=list)
-    note: str = ""
+    more: bool = False
 
     def medians(self) -> dict[str, float]:
         """The median of each contender that has any samples."""
@@ -178,6 +185,16 @@ class Group:
         medians = self.medians()
         base = medians.get(self.base)
         return {name: value / base for name, value in medians.items()} if base else {}
+
+    @property
+    def bad_end(self) -> str:
+        """Which percentile `bad` is."""
+        return "p5" if self.more else "p95"
+
+    def bad(self, contender: str) -> float:
+        """What one in twenty samples is not better than."""
+        found = self.samples[contender]
+        return -p95([-value for value in found]) if self.more else p95(found)
 
     def verdicts(self) -> list[Verdict]:
         """What came of each target."""
@@ -190,6 +207,11 @@ class Group:
                 value = None
             found.append(Verdict(self.title, target, value))
         return found
+
+
+def side_by_side(kinds: Sequence[Sequence[Group]]) -> list[Group]:
+    """The same comparison of each kind of browser next to each other."""
+    return [group for same in zip(*kinds, strict=True) for group in same]
 
 
 def p95(values: Sequence[float]) -> float:

@@ -25,7 +25,7 @@ from tests.bench.ground import (
     quiet,
     serve_arguments,
 )
-from tests.bench.measure import Contender, Group, Once, at_most, contest, part_of
+from tests.bench.measure import Contender, Group, Once, at_most, contest, part_of, side_by_side
 from tests.serving import KEY
 
 OURS = "browsercloud session"
@@ -96,29 +96,31 @@ async def server_alone(ground: Ground) -> AsyncIterator[Once]:
 async def measure(ground: Ground) -> list[Group]:
     """Both kinds, and the server."""
     rounds = 1 if ground.quick else max(1, ground.rounds // 5)
-    groups = []
+    kinds = []
     for kind in ground.programs:
         contenders = [
             Contender(OURS, partial(ours, ground, kind)),
             Contender(LAUNCH, partial(launch, ground, kind)),
         ]
         outcome = await contest(contenders, rounds, pause=quiet, warm_up=0)
-        groups += [
-            Group(
-                row="memory",
-                title=f"{title}, {TITLES[kind]}",
-                unit=unit,
-                base=OURS,
-                samples=outcome.samples.get(name, {}),
-                failed=outcome.failed,
-                targets=[part_of(OURS, LAUNCH, NEEDED[kind])] if name == "memory" else [],
-            )
-            for name, title, unit in (
-                ("memory", "each of ten, idle", "MB"),
-                ("processes", "processes, each of ten", "processes"),
-            )
-        ]
-    return [*groups, await alone(ground, rounds)]
+        kinds.append(
+            [
+                Group(
+                    row="memory",
+                    title=f"{title}, {TITLES[kind]}",
+                    unit=unit,
+                    base=OURS,
+                    samples=outcome.samples.get(name, {}),
+                    failed=outcome.failed,
+                    targets=[part_of(OURS, LAUNCH, NEEDED[kind])] if name == "memory" else [],
+                )
+                for name, title, unit in (
+                    ("memory", "each of ten, idle", "MB"),
+                    ("processes", "processes, each of ten", "processes"),
+                )
+            ]
+        )
+    return [*side_by_side(kinds), await alone(ground, rounds)]
 
 
 async def alone(ground: Ground, rounds: int) -> Group:

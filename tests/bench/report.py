@@ -13,23 +13,23 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.measure import Group, Verdict, p95, shown
+from tests.bench.measure import Group, Verdict, shown
 
 OURS = "browsercloud"
-"""What the names of our own contenders begin with."""
+"""What the names of our own contenders have in them."""
 
 
 def print_group(console: Console, group: Group) -> None:
     """One comparison as a table."""
     table = Table(title=f"{group.row} · {group.title}", title_justify="left", title_style="bold")
-    table.add_column(group.note or "", min_width=44)
-    for name in (f"median {group.unit}", "p95", "n", "ratio"):
+    table.add_column("", min_width=44)
+    for name in (f"median {group.unit}", group.bad_end, "n", "ratio"):
         table.add_column(name, justify="right")
     ratios = group.ratios()
     for name, median in group.medians().items():
         found = group.samples[name]
         ratio = f"{shown(ratios[name])}×" if name in ratios else "–"
-        table.add_row(name, shown(median), shown(p95(found)), str(len(found)), ratio)
+        table.add_row(name, shown(median), shown(group.bad(name)), str(len(found)), ratio)
     for name, reason in group.failed.items():
         table.add_row(f"{name}: {reason}", "failed", "", "", "", style="red")
     console.print(table)
@@ -82,7 +82,7 @@ def _group(group: Group) -> dict[str, Any]:
         "contenders": {
             name: {
                 "median": median,
-                "p95": p95(group.samples[name]),
+                group.bad_end: group.bad(name),
                 "ratio": ratios.get(name),
                 "samples": group.samples[name],
             }
@@ -113,6 +113,10 @@ def write(out: Path, groups: Sequence[Group], facts: Mapping[str, Any]) -> None:
         chart(out / "bench.png", drawn)
 
 
+COLUMNS = 2
+LEGEND = "blue: ours · grey: the others · in brackets: the ratio to the bar without one"
+
+
 def chart(path: Path, groups: Sequence[Group]) -> None:
     """Bars for each comparison, ours in another colour, each with its value and its ratio."""
     import matplotlib as mpl
@@ -120,41 +124,57 @@ def chart(path: Path, groups: Sequence[Group]) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    columns = 2 if len(groups) > 1 else 1
-    lines = [groups[at : at + columns] for at in range(0, len(groups), columns)]
+    lines = _lines(groups)
     bars = [max(len(group.medians()) for group in line) for line in lines]
+    heights = [0.4 * count + 0.75 for count in bars]
     figure, grid = pyplot.subplots(
         len(lines),
-        columns,
-        figsize=(10 * columns, sum(0.42 * count + 1.1 for count in bars)),
-        gridspec_kw={"height_ratios": [count + 1.4 for count in bars]},
+        COLUMNS,
+        figsize=(20, sum(heights) + 0.6),
+        gridspec_kw={"height_ratios": heights},
         squeeze=False,
         layout="constrained",
         facecolor="white",
     )
-    for line, panels in zip(lines, grid, strict=True):
+    figure.suptitle(LEGEND, x=0.01, ha="left", fontsize=12, color="#444444")
+    for line, panels, count in zip(lines, grid, bars, strict=True):
         for panel in panels[len(line) :]:
             panel.axis("off")
         for group, panel in zip(line, panels, strict=False):
-            _draw(panel, group)
-    figure.savefig(path, dpi=100)
+            _draw(panel, group, count)
+    figure.savefig(path, dpi=90)
     pyplot.close(figure)
 
 
-def _draw(panel: Any, group: Group) -> None:
+def _lines(groups: Sequence[Group]) -> list[list[Group]]:
+    """What stands side by side: no line has groups of two rows."""
+    lines: list[list[Group]] = []
+    for group in groups:
+        if not lines or len(lines[-1]) == COLUMNS or lines[-1][0].row != group.row:
+            lines.append([])
+        lines[-1].append(group)
+    return lines
+
+
+def _draw(panel: Any, group: Group, places: int) -> None:
+    """One comparison, in a panel with room for so many bars: all bars are equally thick."""
     medians, ratios = group.medians(), group.ratios()
     names = list(medians)
-    colours = ["#2563a8" if name.startswith(OURS) else "#b9c2cc" for name in names]
-    panel.barh(range(len(names)), list(medians.values()), color=colours, height=0.68)
-    panel.set_yticks(range(len(names)), names, fontsize=11)
-    panel.invert_yaxis()
+    colours = ["#2563a8" if OURS in name else "#b9c2cc" for name in names]
+    panel.barh(range(len(names)), list(medians.values()), color=colours, height=0.7)
+    panel.set_yticks(range(len(names)), names, fontsize=11.5)
+    panel.set_ylim(places - 0.5, -0.5)
     most = max(medians.values())
     for at, name in enumerate(names):
         text = f"{shown(medians[name])} {group.unit}"
         if name in ratios and name != group.base:
             text += f"  ({shown(ratios[name])}×)"
-        panel.text(medians[name] + most * 0.012, at, text, va="center", fontsize=11)
-    panel.set_xlim(0, most * 1.3 or 1)
-    panel.set_title(f"{group.row} · {group.title}", loc="left", fontsize=12.5, fontweight="bold")
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.tick_params(axis="x", labelsize=9, colors="#555555")
+        panel.text(medians[name] + most * 0.012, at, text, va="center", fontsize=11.5)
+    panel.set_xlim(0, most * 1.35 or 1)
+    better = ", more is better" if group.more else ""
+    panel.set_title(
+        f"{group.row} · {group.title}{better}", loc="left", fontsize=12.5, fontweight="bold"
+    )
+    panel.spines[["top", "right", "bottom"]].set_visible(False)
+    panel.tick_params(axis="y", length=0)
+    panel.set_xticks([])
