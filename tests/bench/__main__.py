@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -128,6 +129,9 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 132)
     for name in [name for name in os.environ if name.startswith("BROWSERCLOUD_")]:
         del os.environ[name]
+    # As Ctrl-C, which a shell's background lets us ignore: what is open is closed on the way out.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     with tempfile.TemporaryDirectory(prefix="bc-") as folder:
         os.environ |= {MARK: folder, "TMPDIR": folder}
         tempfile.tempdir = None
