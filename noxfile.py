@@ -50,6 +50,14 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Measure ours beside the others: nox -s bench [-- ROW … --quick --rounds N --check]."""
+    session.install("-e", ".[tests,bench]")
+    session.run("browsercloud", "install")
+    session.run("python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session
 def examples(session: nox.Session) -> None:
     """Run every example as a user would."""
     session.install("-e", ".")
