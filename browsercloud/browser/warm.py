@@ -40,8 +40,12 @@ class Warm:
 
 
 def needs_fresh(options: SessionOptions) -> bool:
-    """Whether only launch switches can do what is asked for."""
-    return not options.headless
+    """Whether only launch switches can do what is asked for.
+
+    The headless shell has no windows with tabs: each page gets its size from a switch.
+    """
+    shell = options.browser is Browser.HEADLESS_SHELL
+    return not options.headless or (shell and options.dimensions != SessionOptions().dimensions)
 
 
 async def warm(launched: Launched, kind: Browser, frame: int) -> Warm:
@@ -78,15 +82,14 @@ async def fit(browser: Warm, options: SessionOptions) -> Launched:
     once and not one by one. `browser.cdp` is the result's, if that has overrides.
     """
     said: list[Awaitable[Any]] = [browser.cdp.send("Browser.getVersion", timeout=SIGN_OF_LIFE)]
+    if options.dimensions != SessionOptions().dimensions:
+        # Before the overrides, as a window that changes its size takes an emulated viewport along.
+        await _all([*said, _resize(browser, options.dimensions)])
+        said = []
     overrides = session_overrides(browser.cdp, options, pooled=True, frame=browser.frame)
     if overrides is not None:
         said.append(overrides.apply())
-    if options.dimensions != SessionOptions().dimensions:
-        said.append(_resize(browser, options.dimensions))
-    if len(said) == 1:
-        await said[0]
-    else:
-        await _all(said)
+    await _all(said)
     return evolve(
         browser.launched,
         user_agent=options.user_agent or browser.launched.user_agent,
@@ -105,7 +108,8 @@ async def _resize(browser: Warm, size: Dimensions) -> None:
             cdp.send("Browser.setWindowBounds", {"windowId": browser.window, "bounds": bounds}),
         ]
     )
-    await until_viewport(cdp, session, size)
+    viewport = Dimensions(window.width, size.height)
+    await until_viewport(cdp, session, viewport)
     await cdp.send("Target.detachFromTarget", {"sessionId": session})
 
 
@@ -116,7 +120,10 @@ async def _attach(cdp: CdpConnection, page: str) -> str:
 
 
 async def _all(said: list[Awaitable[Any]]) -> None:
-    """Wait for all, so that none is left behind; then raise the first error."""
+    """Say all at once and wait for each, so that none is left behind; then raise the first error.
+
+    `gather` alone, given an error, would leave the others running.
+    """
     for answer in await asyncio.gather(*said, return_exceptions=True):
         if isinstance(answer, BaseException):
             raise answer

@@ -12,10 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field
-
 from browsercloud._aio import close_all, deadline, in_thread, settle
-from browsercloud.browser import group
 from browsercloud.browser.capacity import capacity, room
 from browsercloud.browser.find import Found
 from browsercloud.browser.guard import Guard
@@ -23,13 +20,14 @@ from browsercloud.browser.launch import Launched, Launcher, adopt
 from browsercloud.browser.memory import MemoryWatch
 from browsercloud.browser.pool import Pool, Trade
 from browsercloud.browser.process import BrowserProcess
-from browsercloud.browser.warm import Warm, fit, needs_fresh, warm
+from browsercloud.browser.warm import fit, needs_fresh, warm
 from browsercloud.cdp.connection import CdpError
-from browsercloud.engines.adoption import endpoint_in, state_of
+from browsercloud.engines.adoption import endpoint_in
 from browsercloud.engines.base import BrowserHandle, Usage
-from browsercloud.engines.folders import PRIVATE, Left, is_embedded, write_mark
+from browsercloud.engines.folders import Left, is_embedded
 from browsercloud.engines.holding import Holding
 from browsercloud.engines.programs import Programs
+from browsercloud.engines.running import Running
 from browsercloud.errors import LaunchFailed, UsageError
 from browsercloud.models import Browser, BrowserExit, Capacity, SessionOptions
 
@@ -45,24 +43,6 @@ RETRY_AFTER = 5.0
 """Seconds until the remains of a failed start are cleaned up again, if that failed too."""
 
 log = logging.getLogger(__name__)
-
-
-@define(eq=False)
-class _Running:
-    """A browser from the first file of its folder to the last."""
-
-    key: str
-    """Under which it is in `_browsers`: a session's id, or its folder's name until it has one."""
-
-    folder: Path
-    spare: bool = False
-    """Whether it was started ahead and nobody has it yet."""
-
-    process: BrowserProcess | None = None
-    warm: Warm | None = None
-    launched: Launched | None = None
-    handle: BrowserHandle | None = None
-    ending: asyncio.Lock = field(factory=asyncio.Lock)
 
 
 class LocalEngine:
@@ -100,11 +80,11 @@ class LocalEngine:
         self._grace = 0 if is_embedded(self.data_dir) else orphan_grace
         self._launcher = Launcher()
         self._holding = Holding(self.data_dir, self._grace)
-        self._browsers: dict[str, _Running] = {}
+        self._browsers: dict[str, Running] = {}
         self._memory = MemoryWatch(self._alive, memory_cap)
         self._behind: set[asyncio.Task[None]] = set()
         self._pool_size = pool_size
-        self._pool: Pool[_Running] | None = None
+        self._pool: Pool[Running] | None = None
         self._max_sessions = max_sessions
         self._capacity: Capacity | None = None
         self._open = False
@@ -181,7 +161,7 @@ class LocalEngine:
         if session_id in self._browsers or session_id in self._holding.left:
             raise UsageError(f"session {session_id} has a browser already")
         found = self._programs.of(options.browser)
-        running = _Running(session_id, self._folder(session_id))
+        running = Running(session_id, self._folder(session_id))
         self._browsers[session_id] = running
         try:
             async with deadline(self._start_timeout, "the start of the browser"):
@@ -234,7 +214,7 @@ class LocalEngine:
             if running.handle is not None
         }
 
-    def _of(self, handle: BrowserHandle) -> _Running | None:
+    def _of(self, handle: BrowserHandle) -> Running | None:
         running = self._browsers.get(handle.session_id)
         return running if running is not None and running.handle is handle else None
 
@@ -255,25 +235,12 @@ class LocalEngine:
         async with deadline(RESTORE_PATIENCE, "the browser's answer"):
             pooled = Path(left.mark.folder).name != session_id
             launched = await adopt(options, left.mark, endpoint, pooled=pooled)
-        running = _Running(session_id, Path(left.mark.folder), process=launched.process)
+        running = Running(session_id, Path(left.mark.folder), process=launched.process)
         self._memory.again(running.folder.name, launched.process)
         self._browsers[session_id] = running
         if self._pool is not None:
             self._pool.yield_room()
-        return self._handed_out(running, launched)
-
-    def _handed_out(self, running: _Running, launched: Launched) -> BrowserHandle:
-        if self._guard is not None:
-            self._guard.adoptable(running.folder.name)
-        running.launched = launched
-        running.handle = BrowserHandle(
-            session_id=running.key,
-            endpoint=launched.endpoint,
-            user_agent=launched.user_agent,
-            exited=launched.process.exited,
-            state=state_of(launched.process.mark, launched.endpoint),
-        )
-        return running.handle
+        return running.hand_out(launched, self._guard)
 
     def _alive(self) -> Mapping[str, BrowserProcess]:
         return {
@@ -285,7 +252,12 @@ class LocalEngine:
         }
 
     def _start_ahead(self) -> None:
-        trade = Trade(make=self._ahead, end=self._discard, ended=_exit_of, room=self._room)
+        trade = Trade(
+            make=self._ahead,
+            end=self._discard,
+            ended=lambda running: running.exited,
+            room=self._room,
+        )
         kinds = [kind for kind in Browser if kind in self._programs][:1]
         self._pool = Pool(trade, self._pool_size, kinds=kinds)
         self._pool.open()
@@ -295,11 +267,11 @@ class LocalEngine:
         used = sum(not running.spare for running in self._browsers.values())
         return most - used - len(self._holding.left)
 
-    async def _ahead(self, kind: Browser) -> _Running:
+    async def _ahead(self, kind: Browser) -> Running:
         """A warm browser that no session has; it is in `_browsers` already."""
         found, options = self._programs.of(kind), SessionOptions(browser=kind)
         name = f"ahead-{secrets.token_hex(8)}"
-        running = self._browsers[name] = _Running(name, self._folder(name), spare=True)
+        running = self._browsers[name] = Running(name, self._folder(name), spare=True)
         try:
             async with deadline(self._start_timeout, "starting a browser ahead"):
                 running.launched = await self._launch(running, found, options)
@@ -312,7 +284,7 @@ class LocalEngine:
             raise
         return running
 
-    async def _from_pool(self, reserved: _Running, options: SessionOptions) -> BrowserHandle | None:
+    async def _from_pool(self, reserved: Running, options: SessionOptions) -> BrowserHandle | None:
         """A browser that was started ahead, fitted to *options*, in place of the *reserved* one."""
         key = reserved.key
         while self._pool is not None and not needs_fresh(options):
@@ -333,10 +305,10 @@ class LocalEngine:
                 continue
             if launched.overrides is None:
                 self._go_on(running.warm.cdp.close())
-            return self._handed_out(running, launched)
+            return running.hand_out(launched, self._guard)
         return None
 
-    def _rename(self, running: _Running, key: str) -> None:
+    def _rename(self, running: Running, key: str) -> None:
         del self._browsers[running.key]
         running.key, running.spare = key, False
         self._browsers[key] = running
@@ -348,32 +320,19 @@ class LocalEngine:
         task.add_done_callback(self._behind.discard)
 
     async def _fresh(
-        self, running: _Running, found: Found, options: SessionOptions
+        self, running: Running, found: Found, options: SessionOptions
     ) -> BrowserHandle:
         with contextlib.nullcontext() if self._pool is None else self._pool.starting():
-            return self._handed_out(running, await self._launch(running, found, options))
+            return running.hand_out(await self._launch(running, found, options), self._guard)
 
-    async def _launch(self, running: _Running, found: Found, options: SessionOptions) -> Launched:
-        """Start it in a folder of its own, watched over from the first moment."""
-        guard, name = self._guard, running.folder.name
-        if guard is None or self._browsers.get(running.key) is not running:
+    async def _launch(self, running: Running, found: Found, options: SessionOptions) -> Launched:
+        if self._guard is None or self._browsers.get(running.key) is not running:
             raise LaunchFailed("the engine was closed meanwhile")
+        return await running.launch(
+            self._launcher, found, options, guard=self._guard, memory=self._memory
+        )
 
-        def started(process: BrowserProcess) -> None:
-            running.process = process
-            self._memory.begin(name, process)
-            guard.browser(name, process.mark)
-            write_mark(running.folder, process.mark, complete=False)
-
-        guard.folder(name, running.folder)
-        for folder in (running.folder, running.folder / "profile", running.folder / "tmp"):
-            folder.mkdir(mode=PRIVATE)
-        launched = await self._launcher.launch(found, options, running.folder, started=started)
-        # Nobody knows the state of one that is not taken yet, so that nobody can adopt it.
-        write_mark(running.folder, launched.process.mark, complete=True)
-        return launched
-
-    async def _discard(self, running: _Running) -> None:
+    async def _discard(self, running: Running) -> None:
         try:
             await settle(
                 lambda: self._end(running, 0),
@@ -386,34 +345,19 @@ class LocalEngine:
             loop = asyncio.get_running_loop()
             loop.call_later(RETRY_AFTER, self._discard_again, running)
 
-    def _discard_again(self, running: _Running) -> None:
+    def _discard_again(self, running: Running) -> None:
         if self._open:
             self._go_on(self._discard(running))
 
-    async def _end(self, running: _Running, grace: float) -> None:
+    async def _end(self, running: Running, grace: float) -> None:
         """The one way out of `_browsers`: group first, folder last. Safe to repeat."""
         async with running.ending:
             if self._browsers.get(running.key) is not running:
                 return
-            name = running.folder.name
-            if running.process is not None:
-                self._not_adoptable(running.folder, running.process)
-                await running.process.stop(grace=grace)
-            # After the browser: its end has closed the connections, so this cannot take long.
-            if running.warm is not None:
-                await running.warm.cdp.close()
-            if running.launched is not None and running.launched.overrides is not None:
-                await running.launched.overrides.close()
-            await in_thread(partial(group.remove, str(running.folder)))
+            await running.end(self._guard, grace)
             del self._browsers[running.key]
             if self._guard is not None:
-                self._guard.gone(name)
-
-    def _not_adoptable(self, folder: Path, process: BrowserProcess) -> None:
-        if self._guard is not None:
-            self._guard.ending(folder.name)
-        with contextlib.suppress(OSError):  # the disk is full, or the folder has gone already
-            write_mark(folder, process.mark, complete=False)
+                self._guard.gone(running.folder.name)
 
     async def _let_go(self) -> None:
         steps = (self._release, self._stop_all, self._memory.close, self._wait, self._close_pool)
@@ -438,8 +382,3 @@ class LocalEngine:
 
     async def _release(self) -> None:
         await self._holding.release(lambda: not self._browsers)
-
-
-def _exit_of(running: _Running) -> asyncio.Future[BrowserExit]:
-    assert running.process is not None  # noqa: S101 - it is warm
-    return running.process.exited
