@@ -115,6 +115,7 @@ class Pool(Generic[T]):
     def open(self) -> None:
         """Begin, on the running loop: the first browser is started at once."""
         if self._size and self._task is None:
+            self._refill(self._free())  # here and now, so that whoever comes next finds it begun
             self._task = asyncio.get_running_loop().create_task(self._run(), name="pool")
 
     async def close(self) -> None:
@@ -192,18 +193,16 @@ class Pool(Generic[T]):
             self._changed.clear()
             self._drop_old()
             self._drop_surplus()
-            pause = await self._refill()
+            pause = self._refill(await in_thread(self._free))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._changed.wait()
 
-    async def _refill(self) -> float:
+    def _refill(self, free: int) -> float:
         """Start one if that is due; how long to wait for what comes next, in seconds."""
-        free = await in_thread(self._free)
         if free < MACHINE_MEMORY and self._spares:
             log.info("little memory is free (%d MB): one browser less is kept ahead", free >> 20)
             self._drop(self._spares[0])
-        # No await from here on: what is decided on still holds.
         kind = self._missing()
         if kind is None or self._starts or len(self._launches) >= self._parallel:
             return TICK
