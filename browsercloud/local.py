@@ -42,6 +42,7 @@ class LocalServer:
         engine: Engine | None = None,
         lease_grace: float = 10.0,
         handler_cancellation: bool = False,
+        pool_size: int = 0,
     ) -> None:
         self.url = ""
         self.api_key = "bc_" + secrets.token_urlsafe(32)
@@ -52,6 +53,7 @@ class LocalServer:
         self._headless_shell = headless_shell
         self._lease_grace = lease_grace
         self._handler_cancellation = handler_cancellation
+        self._pool_size = pool_size
         self._ready: Future[str] = Future()
         self._over: Future[None] = Future()
         self._asked = threading.Event()
@@ -137,6 +139,7 @@ class LocalServer:
             chromium=self._chromium,
             headless_shell=self._headless_shell,
             memory_cap=config.session_memory,
+            pool_size=self._pool_size,
         )
         server = Server(config, engine, MemoryStore())
         try:

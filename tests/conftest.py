@@ -43,6 +43,13 @@ def root(
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def no_pool(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that count browsers: clouds start none ahead, unless told."""
+    monkeypatch.setenv("BROWSERCLOUD_POOL", "0")
+    monkeypatch.setenv("BROWSERCLOUD_POOL_SIZE", "0")
+
+
 @pytest.fixture(autouse=True)
 async def no_task_is_left(root: Path) -> AsyncIterator[None]:
     """After the test no task runs on its loop."""

@@ -33,6 +33,8 @@ from tests.conftest import GONE_WITHIN, Site
 from tests.leaks import browsers, stray_folders, stray_tasks, wait_until_nothing_is_left
 from tests.serving import Serving, serving
 
+pytestmark = pytest.mark.usefixtures("no_pool")  # browsers are counted here
+
 LEASE_GRACE = 1.0
 
 

@@ -59,16 +59,43 @@ def room(root: Path = Path("/")) -> Room:
     return Room(cores=round(cores, 2), memory=memory)
 
 
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes that could be used at this moment without taking from others. Blocks for a moment.
+
+    The machine's, or what the limit of a control group leaves, if that is less. Where the system
+    does not tell, as on macOS, all there is counts as free.
+    """
+    free = _memory(root, "MemAvailable")
+    for folder in _groups(root, "memory"):
+        for limit, usage in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            most, used = _number(folder / limit), _number(folder / usage)
+            if most is not None and used is not None:
+                free = min(free, max(0, most - used + _reclaimable(folder)))
+    return free
+
+
+def _reclaimable(folder: Path) -> int:
+    """Bytes of files that the group holds in memory and the kernel takes back when it must."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in (folder / "memory.stat").read_text().splitlines():
+            if line.startswith(("inactive_file ", "total_inactive_file ")):
+                return int(line.split()[1])
+    return 0
+
+
 def _cores() -> int:
     with contextlib.suppress(AttributeError):  # macOS has no affinity
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _memory(root: Path) -> int:
+def _memory(root: Path, word: str = "MemTotal") -> int:
     with contextlib.suppress(OSError, ValueError):
         for line in (root / "proc/meminfo").read_text().splitlines():
-            if line.startswith("MemTotal:"):
+            if line.startswith(f"{word}:"):
                 return int(line.split()[1]) * 1024
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 

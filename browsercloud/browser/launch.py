@@ -17,7 +17,7 @@ from browsercloud.browser.find import Found
 from browsercloud.browser.group import Mark
 from browsercloud.browser.process import BrowserProcess, describe
 from browsercloud.cdp.connection import CdpConnection, CdpError
-from browsercloud.cdp.context import PageOverrides
+from browsercloud.cdp.context import NewWindows, PageOverrides
 from browsercloud.cdp.window import fit_window, wait_for_page
 from browsercloud.errors import LaunchFailed
 from browsercloud.models import Browser, Dimensions, SessionOptions
@@ -79,6 +79,12 @@ class Launcher:
                 raise
             self.sandbox_reason = FORBIDDEN
         return await self._once(found, options, folder, started)
+
+    def frame_of(self, found: Found) -> int:
+        """How much higher than its viewport a headless window of *found* is, in pixels."""
+        if found.kind is Browser.HEADLESS_SHELL:
+            return 0
+        return self._frames.get((found.path, True), flags.FRAME_HEIGHT)
 
     async def _once(
         self,
@@ -145,8 +151,12 @@ class Launcher:
             )
 
 
-async def adopt(options: SessionOptions, mark: Mark, endpoint: str) -> Launched:
+async def adopt(
+    options: SessionOptions, mark: Mark, endpoint: str, *, pooled: bool = False
+) -> Launched:
     """Take over a browser that a server which is dead now had launched with *options*.
+
+    *pooled*: or had started ahead, and fitted to them.
 
     Ready as after a launch, with its pages as they are. Raises `OSError` if it has ended,
     `CdpError` if it does not answer at *endpoint*; then, and when cancelled, the browser runs on
@@ -158,7 +168,8 @@ async def adopt(options: SessionOptions, mark: Mark, endpoint: str) -> Launched:
         # accepts a connection there is this very browser.
         async with await CdpConnection.open(endpoint) as cdp:
             user_agent = (await cdp.send("Browser.getVersion"))["userAgent"]
-        overrides = await open_overrides(endpoint, options)
+        frame = flags.FRAME_HEIGHT if options.browser is Browser.CHROMIUM else 0
+        overrides = await open_overrides(endpoint, options, pooled=pooled, frame=frame)
     except BaseException:
         process.let_go()
         raise
@@ -170,14 +181,57 @@ async def adopt(options: SessionOptions, mark: Mark, endpoint: str) -> Launched:
     )
 
 
-async def open_overrides(endpoint: str, options: SessionOptions) -> PageOverrides | None:
-    """What of *options* no flag can do; `None` if there is nothing. Raises `CdpError`."""
-    full = options.browser is Browser.CHROMIUM
-    narrow = full and options.dimensions.width < flags.MIN_WINDOW_WIDTH
-    if options.user_agent is None and not narrow:
+async def open_overrides(
+    endpoint: str, options: SessionOptions, *, pooled: bool = False, frame: int = 0
+) -> PageOverrides | None:
+    """`session_overrides` on a connection of their own, applied. Raises `CdpError`."""
+    if not has_overrides(options, pooled=pooled):
         return None
-    viewport = options.dimensions if narrow else None
-    return await PageOverrides.open(endpoint, user_agent=options.user_agent, viewport=viewport)
+    cdp = await CdpConnection.open(endpoint)
+    overrides = session_overrides(cdp, options, pooled=pooled, frame=frame)
+    try:
+        if overrides is not None:
+            await overrides.apply()
+    except BaseException:
+        await cdp.close()
+        raise
+    return overrides
+
+
+def session_overrides(
+    cdp: CdpConnection, options: SessionOptions, *, pooled: bool, frame: int
+) -> PageOverrides | None:
+    """What of *options* has to be said to each page anew; `None` if there is nothing.
+
+    A browser that was started ahead opens further windows in the size that it was started with.
+    """
+    if not has_overrides(options, pooled=pooled):
+        return None
+    started_with, size = SessionOptions().dimensions, options.dimensions
+    windows = None
+    if pooled and size != started_with:
+        windows = NewWindows(
+            window_size(started_with, options.browser, frame),
+            window_size(size, options.browser, frame),
+        )
+    return PageOverrides(cdp, options.user_agent, size if _is_narrow(options) else None, windows)
+
+
+def has_overrides(options: SessionOptions, *, pooled: bool) -> bool:
+    """Whether there is something to be said to each page anew."""
+    resized = pooled and options.dimensions != SessionOptions().dimensions
+    return options.user_agent is not None or resized or _is_narrow(options)
+
+
+def _is_narrow(options: SessionOptions) -> bool:
+    full = options.browser is Browser.CHROMIUM
+    return full and options.dimensions.width < flags.MIN_WINDOW_WIDTH
+
+
+def window_size(viewport: Dimensions, kind: Browser, frame: int) -> Dimensions:
+    """Of a window around this viewport, with a *frame* that is so many pixels high."""
+    least = flags.MIN_WINDOW_WIDTH if kind is Browser.CHROMIUM else 0
+    return Dimensions(max(viewport.width, least), viewport.height + frame)
 
 
 def require_display(environ: Mapping[str, str]) -> None:

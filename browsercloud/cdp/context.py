@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from attrs import frozen
+
 from browsercloud._aio import give_up
 from browsercloud.cdp.connection import CdpConnection, CdpError
 from browsercloud.models import Dimensions
@@ -20,9 +22,18 @@ BRANDS = {"Edg": "Microsoft Edge", "OPR": "Opera", "HeadlessChrome": "HeadlessCh
 log = logging.getLogger(__name__)
 
 
+@frozen
+class NewWindows:
+    """Windows that open in the size *usual* get the size *wanted*, frames included."""
+
+    usual: Dimensions
+    wanted: Dimensions
+
+
 class PageOverrides:
     """Gives every page, frame and worker of a browser a user agent, every page a viewport.
 
+    With *windows* a page that opens a window of the usual size has another one before it runs.
     `--user-agent` alone changes the header and leaves `sec-ch-ua` as it was, and a window has a
     least width. Each new target waits until it has been told, so its first request is right. Holds
     until `close`; other CDP clients are not disturbed. `navigator.platform` follows only until a
@@ -30,9 +41,14 @@ class PageOverrides:
     """
 
     def __init__(
-        self, cdp: CdpConnection, user_agent: str | None, viewport: Dimensions | None
+        self,
+        cdp: CdpConnection,
+        user_agent: str | None = None,
+        viewport: Dimensions | None = None,
+        windows: NewWindows | None = None,
     ) -> None:
         self._cdp = cdp
+        self._windows = windows
         self._calls: list[tuple[str, Mapping[str, Any]]] = []
         if user_agent is not None:
             self._calls.append(("Emulation.setUserAgentOverride", override(user_agent)))
@@ -42,25 +58,11 @@ class PageOverrides:
         self._telling: set[asyncio.Task[None]] = set()
         cdp.on("Target.attachedToTarget", self._attached)
 
-    @classmethod
-    async def open(
-        cls,
-        endpoint: str,
-        *,
-        user_agent: str | None = None,
-        viewport: Dimensions | None = None,
-    ) -> PageOverrides:
-        """Attach to the browser at *endpoint*; returns when its present pages are told."""
-        cdp = await CdpConnection.open(endpoint)
-        self = cls(cdp, user_agent, viewport)
-        try:
-            await cdp.send("Target.setAutoAttach", AUTO_ATTACH)
-            while self._telling:
-                await asyncio.wait(self._telling)
-        except BaseException:
-            await self.close()
-            raise
-        return self
+    async def apply(self) -> None:
+        """Begin; returns when the present pages are told. The connection is ours from now on."""
+        await self._cdp.send("Target.setAutoAttach", AUTO_ATTACH)
+        while self._telling:
+            await asyncio.wait(self._telling)
 
     async def close(self) -> None:
         """Let go; the pages keep nothing of it. Safe to call twice."""
@@ -70,13 +72,16 @@ class PageOverrides:
 
     def _attached(self, params: Mapping[str, Any], _: str | None) -> None:
         task = asyncio.get_running_loop().create_task(
-            self._tell(params["sessionId"], params["targetInfo"]["type"])
+            self._tell(params["sessionId"], params["targetInfo"])
         )
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
-    async def _tell(self, session: str, kind: str) -> None:
+    async def _tell(self, session: str, target: Mapping[str, Any]) -> None:
         """Tell one target and everything under it, and let it run whatever happens."""
+        kind = target["type"]
+        if kind == "page" and self._windows is not None:
+            await self._enlarge(target["targetId"], self._windows)
         calls = [
             *self._calls,
             *(self._page_calls if kind == "page" else ()),
@@ -97,6 +102,20 @@ class PageOverrides:
                 log.debug("%s for a %s: %s", method, kind, answer)
             elif isinstance(answer, BaseException):
                 raise answer
+
+    async def _enlarge(self, target: str, windows: NewWindows) -> None:
+        try:
+            found = await self._cdp.send(
+                "Browser.getWindowForTarget", {"targetId": target}, timeout=OVERRIDE_TIMEOUT
+            )
+            size = (found["bounds"].get("width"), found["bounds"].get("height"))
+            if size != (windows.usual.width, windows.usual.height):
+                return  # a tab of a window that has its size, or one whose opener chose it
+            bounds = {"width": windows.wanted.width, "height": windows.wanted.height}
+            where = {"windowId": found["windowId"], "bounds": bounds}
+            await self._cdp.send("Browser.setWindowBounds", where, timeout=OVERRIDE_TIMEOUT)
+        except CdpError as error:  # it has closed meanwhile
+            log.debug("the size of a new window: %s", error)
 
 
 def _metrics(viewport: Dimensions) -> dict[str, Any]:

@@ -64,9 +64,17 @@ async def _resize(
         "height": window["bounds"]["height"] + wanted.height - viewport[1],
     }
     await cdp.send("Browser.setWindowBounds", {"windowId": window["windowId"], "bounds": bounds})
+    await until_viewport(cdp, session, wanted)
+
+
+async def until_viewport(cdp: CdpConnection, session: str, wanted: Dimensions) -> None:
+    """Return when the page's viewport has the *wanted* size; a page that never gets it is logged.
+
+    *session* is the CDP session of the page.
+    """
     loop = asyncio.get_running_loop()
     end = loop.time() + RESIZE_PATIENCE
-    while await _viewport(cdp, session) != (wanted.width, wanted.height):
+    while (viewport := await _viewport(cdp, session)) != (wanted.width, wanted.height):
         if loop.time() > end:
             log.warning("the viewport is %s and not %s", viewport, wanted)
             return

@@ -56,6 +56,7 @@ def serve(
     keep_ended: Annotated[str | None, _option("keep_ended")] = None,
     orphan_grace: Annotated[str | None, _option("orphan_grace")] = None,
     session_memory: Annotated[str | None, _option("session_memory")] = None,
+    pool_size: Annotated[str | None, _option("pool_size")] = None,
     chromium: Annotated[str | None, _option("chromium")] = None,
     headless_shell: Annotated[str | None, _option("headless_shell")] = None,
     log_format: Annotated[str | None, _option("log_format")] = None,
@@ -82,6 +83,7 @@ def serve(
         "keep_ended": keep_ended,
         "orphan_grace": orphan_grace,
         "session_memory": session_memory,
+        "pool_size": pool_size,
         "chromium": chromium,
         "headless_shell": headless_shell,
         "log_format": log_format,
@@ -109,6 +111,8 @@ async def _serve(config: ServerConfig) -> None:
         headless_shell=config.headless_shell,
         orphan_grace=config.orphan_grace,
         memory_cap=config.session_memory,
+        pool_size=config.pool_size,
+        max_sessions=config.max_sessions,
     )
     server = Server(config, engine, SqliteStore(config.data_dir / FILE_NAME))
     signals = Signals()

@@ -49,6 +49,14 @@ def _duration(value: Any) -> float:
     return float(value)
 
 
+def _number(value: Any) -> int:
+    # From the environment it comes as text.
+    text = str(value)
+    if isinstance(value, bool) or not (text.isascii() and text.isdecimal() and len(text) <= 3):
+        raise ValueError("must be a whole number, or 0 for none")
+    return int(text)
+
+
 @frozen
 class Setting:
     """One row of the table."""
@@ -77,6 +85,7 @@ SETTINGS = (
         _path,
         "Embedded: the headless shell to run.",
     ),
+    Setting("pool", "BROWSERCLOUD_POOL", 1, _number, "Embedded: browsers kept started ahead."),
 )
 
 
@@ -92,6 +101,7 @@ class ClientConfig:
     release_timeout: float
     chromium: Path | None
     headless_shell: Path | None
+    pool: int
 
 
 def resolve(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> ClientConfig:
@@ -120,6 +130,6 @@ def _check(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         raise UsageError(
             "api_key: there is no server to use it with; give url= or set BROWSERCLOUD_URL"
         )
-    for name in ("chromium", "headless_shell"):
+    for name in ("chromium", "headless_shell", "pool"):
         if values["url"] is not None and given.get(name) is not None:
             raise UsageError(f"{name}: only an embedded server starts browsers; leave url out")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from browsercloud.browser import group
@@ -16,7 +17,8 @@ ENDPOINT = re.compile(r"ws://127\.0\.0\.1:[0-9]{1,5}/devtools/browser/[0-9a-f-]{
 def state_of(mark: Mark, endpoint: str) -> dict[str, Any]:
     """What to keep of a browser, JSON-ready. The endpoint in it is a secret."""
     fields = {"pid": mark.pid, "start": mark.start, "boot": mark.boot, "program": mark.program}
-    return {**fields, "endpoint": endpoint}
+    # A browser that was started ahead has a folder with a name of its own.
+    return {**fields, "folder": Path(mark.folder).name, "endpoint": endpoint}
 
 
 def endpoint_in(state: Mapping[str, Any], left: Left) -> str | None:

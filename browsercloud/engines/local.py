@@ -6,36 +6,28 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
+import secrets
+from collections.abc import Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from attrs import define, field
-
 from browsercloud._aio import close_all, deadline, in_thread, settle
-from browsercloud.browser import group, guard
 from browsercloud.browser.capacity import capacity, room
 from browsercloud.browser.find import Found
 from browsercloud.browser.guard import Guard
 from browsercloud.browser.launch import Launched, Launcher, adopt
 from browsercloud.browser.memory import MemoryWatch
+from browsercloud.browser.pool import Pool, Trade
 from browsercloud.browser.process import BrowserProcess
+from browsercloud.browser.warm import fit, needs_fresh, warm
 from browsercloud.cdp.connection import CdpError
-from browsercloud.engines.adoption import endpoint_in, state_of
+from browsercloud.engines.adoption import endpoint_in
 from browsercloud.engines.base import BrowserHandle, Usage
-from browsercloud.engines.folders import (
-    PRIVATE,
-    Left,
-    Lock,
-    is_embedded,
-    left_over,
-    make_private,
-    sweep,
-    sweep_siblings,
-    write_mark,
-)
+from browsercloud.engines.folders import Left, is_embedded
+from browsercloud.engines.holding import Holding
 from browsercloud.engines.programs import Programs
+from browsercloud.engines.running import Running
 from browsercloud.errors import LaunchFailed, UsageError
 from browsercloud.models import Browser, BrowserExit, Capacity, SessionOptions
 
@@ -50,21 +42,7 @@ CLOSE_GRACE = 2.0
 RETRY_AFTER = 5.0
 """Seconds until the remains of a failed start are cleaned up again, if that failed too."""
 
-ROOT = "data_dir"
-"""Under this name the guard knows an embedded engine's whole folder."""
-
 log = logging.getLogger(__name__)
-
-
-@define(eq=False)
-class _Running:
-    """A browser from the first file of its folder to the last."""
-
-    folder: Path
-    process: BrowserProcess | None = None
-    launched: Launched | None = None
-    handle: BrowserHandle | None = None
-    ending: asyncio.Lock = field(factory=asyncio.Lock)
 
 
 class LocalEngine:
@@ -74,7 +52,9 @@ class LocalEngine:
     paths, for when the search of `find` should not decide. *start_timeout* bounds one start, in
     seconds. *orphan_grace* is how many seconds the browsers outlive a kill of this process, for a
     successor to `restore` them; an embedded engine leaves nothing, whatever it says. *memory_cap*
-    is how many bytes one session may use before it is ended; 0: as many as there are.
+    is how many bytes one session may use before it is ended; 0: as many as there are. *pool_size*
+    is how many browsers are started ahead, and *max_sessions* how many there may be with them;
+    `None`: the `capacity`.
 
     Between `open` and `sweep` it answers for what an earlier engine has left: closed in that time,
     it leaves that to the guard of that engine if it still waits for a successor, else ends it.
@@ -89,6 +69,8 @@ class LocalEngine:
         start_timeout: float = START_TIMEOUT,
         orphan_grace: float = 0,
         memory_cap: int = 0,
+        pool_size: int = 0,
+        max_sessions: int | None = None,
     ) -> None:
         self.data_dir = Path(data_dir).absolute()
         self._programs = Programs(
@@ -97,12 +79,13 @@ class LocalEngine:
         self._start_timeout = start_timeout
         self._grace = 0 if is_embedded(self.data_dir) else orphan_grace
         self._launcher = Launcher()
-        self._lock = Lock(self.data_dir)
-        self._guard: Guard | None = None
-        self._browsers: dict[str, _Running] = {}
-        self._left: dict[str, Left] = {}
+        self._holding = Holding(self.data_dir, self._grace)
+        self._browsers: dict[str, Running] = {}
         self._memory = MemoryWatch(self._alive, memory_cap)
-        self._discarding: set[asyncio.Task[None]] = set()
+        self._behind: set[asyncio.Task[None]] = set()
+        self._pool_size = pool_size
+        self._pool: Pool[Running] | None = None
+        self._max_sessions = max_sessions
         self._capacity: Capacity | None = None
         self._open = False
 
@@ -114,12 +97,13 @@ class LocalEngine:
         """
         if self._open:
             return
-        await self._lock.acquire()
+        await self._holding.take()
         try:
-            await self._watch_over()
+            await self._holding.watch_over()
             await in_thread(self._programs.look)
             self._capacity = await in_thread(lambda: capacity(room()))
             await self._memory.start()
+            self._start_ahead()
         except BaseException:
             await settle(self._let_go, patience=STOP_PATIENCE)
             raise
@@ -129,9 +113,10 @@ class LocalEngine:
         self, session_id: str, options: SessionOptions, state: Mapping[str, Any]
     ) -> BrowserHandle | None:
         """Take over a browser of a killed predecessor; see `Engine.restore`. Any number at once."""
-        left = self._left.pop(session_id, None)
-        if left is None:
+        taken = self._holding.take_left(session_id, state)
+        if taken is None:
             return None
+        name, left = taken
         try:
             return await self._restore(session_id, options, state, left)
         except (OSError, CdpError) as error:  # a TimeoutError too
@@ -139,31 +124,14 @@ class LocalEngine:
             return None
         finally:
             if session_id not in self._browsers:
-                self._left[session_id] = left
+                self._holding.left[name] = left
 
     async def sweep(self) -> None:
         """End and remove what is left of earlier engines; see `Engine.sweep`. Failures are logged.
 
         From now on an earlier engine's guard need not wait any more.
         """
-        found = set(self._left)
-
-        def work() -> None:
-            sweep(self.data_dir, found)
-            if is_embedded(self.data_dir):
-                sweep_siblings(self.data_dir)
-
-        try:
-            await settle(lambda: in_thread(work), patience=STOP_PATIENCE, what="the sweep")
-        except OSError as error:
-            log.warning("something of an earlier engine is left: %s", error)
-        still = await in_thread(partial(left_over, self.data_dir))
-        for session_id in found - still.keys():
-            del self._left[session_id]
-            if self._guard is not None:
-                self._guard.gone(session_id)
-        if self._guard is not None:
-            self._guard.taken()
+        await self._holding.sweep()
 
     def capacity(self) -> Capacity:
         """For how many sessions cores and memory of this machine suffice, and the sum."""
@@ -186,30 +154,32 @@ class LocalEngine:
 
     async def start(self, session_id: str, options: SessionOptions) -> BrowserHandle:
         """Start a browser for the session; see `Engine.start`. Any number may start at once."""
-        if not self._open or self._guard is None:
+        if not self._open:
             raise UsageError("the engine is not open")
         if Path(session_id).name != session_id:
             raise UsageError(f"{session_id!r} is no session id")
-        if session_id in self._browsers or session_id in self._left:
+        if session_id in self._browsers or session_id in self._holding.left:
             raise UsageError(f"session {session_id} has a browser already")
         found = self._programs.of(options.browser)
-        running = _Running(self.data_dir / "sessions" / session_id)
+        running = Running(session_id, self._folder(session_id))
         self._browsers[session_id] = running
         try:
             async with deadline(self._start_timeout, "the start of the browser"):
-                return await self._start(session_id, running, found, options, self._guard)
+                pooled = await self._from_pool(running, options)
+                return pooled or await self._fresh(running, found, options)
         except TimeoutError as error:
-            await self._discard(session_id, running)
+            running = self._browsers.get(session_id, running)
+            await self._discard(running)
             words = running.process.words[-5:] if running.process else ()
             raise LaunchFailed(
                 f"{error}; last words: {' | '.join(words) or 'none'}. Is the machine overloaded? "
                 "`browsercloud doctor` says what is wrong with it"
             ) from error
         except OSError as error:
-            await self._discard(session_id, running)
+            await self._discard(self._browsers.get(session_id, running))
             raise LaunchFailed(f"the browser cannot be started: {error}") from error
         except BaseException:
-            await self._discard(session_id, running)
+            await self._discard(self._browsers.get(session_id, running))
             raise
 
     async def stop(self, handle: BrowserHandle, *, grace: float) -> None:
@@ -219,7 +189,7 @@ class LocalEngine:
             if grace <= 0 and running.process is not None:
                 running.process.kill()  # now, also when a more patient stop is under way
             await settle(
-                lambda: self._end(handle.session_id, running, grace),
+                lambda: self._end(running, grace),
                 patience=STOP_PATIENCE + grace,
                 what="stopping a browser",
             )
@@ -250,24 +220,16 @@ class LocalEngine:
             if running.handle is not None
         }
 
-    def _of(self, handle: BrowserHandle) -> _Running | None:
+    def _of(self, handle: BrowserHandle) -> Running | None:
         running = self._browsers.get(handle.session_id)
         return running if running is not None and running.handle is handle else None
 
-    async def _watch_over(self) -> None:
-        """Start the guard, with all that is there: were we killed now, nothing would be lost."""
-        make_private(self.data_dir / "sessions")
-        assert self._lock.fd is not None  # noqa: S101 - just acquired
-        self._left = await in_thread(partial(left_over, self.data_dir))
-        self._guard = Guard(str(self.data_dir), self._lock.fd, self._grace)
-        self._guard.start()
-        if is_embedded(self.data_dir):
-            self._guard.folder(ROOT, self.data_dir)
-        for session_id, (mark, complete) in self._left.items():
-            self._guard.folder(session_id, Path(mark.folder))
-            self._guard.browser(session_id, mark)
-            if complete:
-                self._guard.adoptable(session_id)
+    @property
+    def _guard(self) -> Guard | None:
+        return self._holding.guard
+
+    def _folder(self, name: str) -> Path:
+        return self.data_dir / "sessions" / name
 
     async def _restore(
         self, session_id: str, options: SessionOptions, state: Mapping[str, Any], left: Left
@@ -277,104 +239,147 @@ class LocalEngine:
             log.warning("session %s cannot be restored: its browser is gone", session_id)
             return None
         async with deadline(RESTORE_PATIENCE, "the browser's answer"):
-            launched = await adopt(options, left.mark, endpoint)
-        running = _Running(Path(left.mark.folder), process=launched.process)
-        self._memory.again(session_id, launched.process)
+            pooled = Path(left.mark.folder).name != session_id
+            launched = await adopt(options, left.mark, endpoint, pooled=pooled)
+        running = Running(session_id, Path(left.mark.folder), process=launched.process)
+        self._memory.again(running.folder.name, launched.process)
         self._browsers[session_id] = running
-        return self._handed_out(session_id, running, launched)
-
-    def _handed_out(self, session_id: str, running: _Running, launched: Launched) -> BrowserHandle:
-        running.launched = launched
-        running.handle = BrowserHandle(
-            session_id=session_id,
-            endpoint=launched.endpoint,
-            user_agent=launched.user_agent,
-            exited=launched.process.exited,
-            state=state_of(launched.process.mark, launched.endpoint),
-        )
-        return running.handle
+        if self._pool is not None:
+            self._pool.yield_room()
+        return running.hand_out(launched, self._guard)
 
     def _alive(self) -> Mapping[str, BrowserProcess]:
         return {
-            session_id: running.process
-            for session_id, running in self._browsers.items()
-            if running.process is not None and not running.process.exited.done()
+            key: running.process
+            for key, running in self._browsers.items()
+            if running.process is not None
+            and not running.spare
+            and not running.process.exited.done()
         }
 
-    async def _start(
-        self,
-        session_id: str,
-        running: _Running,
-        found: Found,
-        options: SessionOptions,
-        guard: Guard,
+    def _start_ahead(self) -> None:
+        trade = Trade(
+            make=self._ahead,
+            end=self._discard,
+            ended=lambda running: running.exited,
+            room=self._room,
+        )
+        kinds = [kind for kind in Browser if kind in self._programs][:1]
+        self._pool = Pool(trade, self._pool_size, kinds=kinds)
+        self._pool.open()
+
+    def _room(self) -> int:
+        most = self._max_sessions or self.capacity().sessions
+        used = sum(not running.spare for running in self._browsers.values())
+        return most - used - len(self._holding.left)
+
+    async def _ahead(self, kind: Browser) -> Running:
+        """A warm browser that no session has; it is in `_browsers` already."""
+        found, options = self._programs.of(kind), SessionOptions(browser=kind)
+        name = f"ahead-{secrets.token_hex(8)}"
+        running = self._browsers[name] = Running(name, self._folder(name), spare=True)
+        try:
+            async with deadline(self._start_timeout, "starting a browser ahead"):
+                running.launched = await self._launch(running, found, options)
+                running.warm = await warm(running.launched, kind, self._launcher.frame_of(found))
+        except CdpError as error:
+            await self._discard(running)
+            raise LaunchFailed(f"a browser that was started ahead is silent: {error}") from error
+        except BaseException:
+            await self._discard(running)
+            raise
+        return running
+
+    async def _from_pool(self, reserved: Running, options: SessionOptions) -> BrowserHandle | None:
+        """A browser that was started ahead, fitted to *options*, in place of the *reserved* one."""
+        key = reserved.key
+        while self._pool is not None and not needs_fresh(options):
+            running = await self._pool.take(options.browser)
+            if running is None or running.warm is None:
+                return None
+            if self._browsers.get(key) is not reserved:  # the engine is being closed
+                await self._discard(running)
+                return None
+            self._rename(running, key)
+            try:
+                launched = await fit(running.warm, options)
+            except CdpError as error:
+                log.warning("a browser that was started ahead does not answer: %s", error)
+                self._rename(running, running.folder.name)
+                self._browsers[key] = reserved
+                self._go_on(self._discard(running))
+                continue
+            if launched.overrides is None:
+                self._go_on(running.warm.cdp.close())
+            return running.hand_out(launched, self._guard)
+        return None
+
+    def _rename(self, running: Running, key: str) -> None:
+        del self._browsers[running.key]
+        running.key, running.spare = key, False
+        self._browsers[key] = running
+
+    def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it behind; closing waits for it."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._behind.add(task)
+        task.add_done_callback(self._behind.discard)
+
+    async def _fresh(
+        self, running: Running, found: Found, options: SessionOptions
     ) -> BrowserHandle:
-        def started(process: BrowserProcess) -> None:
-            running.process = process
-            self._memory.begin(session_id, process)
-            guard.browser(session_id, process.mark)
-            write_mark(running.folder, process.mark, complete=False)
+        with contextlib.nullcontext() if self._pool is None else self._pool.starting():
+            return running.hand_out(await self._launch(running, found, options), self._guard)
 
-        guard.folder(session_id, running.folder)
-        for folder in (running.folder, running.folder / "profile", running.folder / "tmp"):
-            folder.mkdir(mode=PRIVATE)
-        launched = await self._launcher.launch(found, options, running.folder, started=started)
-        write_mark(running.folder, launched.process.mark, complete=True)
-        guard.adoptable(session_id)
-        return self._handed_out(session_id, running, launched)
+    async def _launch(self, running: Running, found: Found, options: SessionOptions) -> Launched:
+        if self._guard is None or self._browsers.get(running.key) is not running:
+            raise LaunchFailed("the engine was closed meanwhile")
+        return await running.launch(
+            self._launcher, found, options, guard=self._guard, memory=self._memory
+        )
 
-    async def _discard(self, session_id: str, running: _Running) -> None:
+    async def _discard(self, running: Running) -> None:
         try:
             await settle(
-                lambda: self._end(session_id, running, 0),
+                lambda: self._end(running, 0),
                 patience=STOP_PATIENCE,
                 what="undoing a start",
             )
         except OSError as error:
             # The start's own error matters more. It stays in `_browsers`: closing tries again too.
-            log.warning("something of session %s is left: %s; trying again", session_id, error)
+            log.warning("something of %s is left: %s; trying again", running.key, error)
             loop = asyncio.get_running_loop()
-            loop.call_later(RETRY_AFTER, self._discard_again, session_id, running)
+            loop.call_later(RETRY_AFTER, self._discard_again, running)
 
-    def _discard_again(self, session_id: str, running: _Running) -> None:
+    def _discard_again(self, running: Running) -> None:
         if self._open:
-            task = asyncio.create_task(self._discard(session_id, running))
-            self._discarding.add(task)
-            task.add_done_callback(self._discarding.discard)
+            self._go_on(self._discard(running))
 
-    async def _end(self, session_id: str, running: _Running, grace: float) -> None:
+    async def _end(self, running: Running, grace: float) -> None:
         """The one way out of `_browsers`: group first, folder last. Safe to repeat."""
         async with running.ending:
-            if self._browsers.get(session_id) is not running:
+            if self._browsers.get(running.key) is not running:
                 return
-            if running.process is not None:
-                self._not_adoptable(session_id, running.folder, running.process)
-                await running.process.stop(grace=grace)
-            if running.launched is not None and running.launched.overrides is not None:
-                # After the browser: its end has closed the connection, so this cannot take long.
-                await running.launched.overrides.close()
-            await in_thread(partial(group.remove, str(running.folder)))
-            del self._browsers[session_id]
+            await running.end(self._guard, grace)
+            del self._browsers[running.key]
             if self._guard is not None:
-                self._guard.gone(session_id)
-
-    def _not_adoptable(self, session_id: str, folder: Path, process: BrowserProcess) -> None:
-        if self._guard is not None:
-            self._guard.ending(session_id)
-        with contextlib.suppress(OSError):  # the disk is full, or the folder has gone already
-            write_mark(folder, process.mark, complete=False)
+                self._guard.gone(running.folder.name)
 
     async def _let_go(self) -> None:
-        steps = (self._release, self._stop_all, self._memory.close, self._wait_for_discarding)
+        steps = (self._release, self._stop_all, self._memory.close, self._wait, self._close_pool)
         await close_all(steps)
 
-    async def _wait_for_discarding(self) -> None:
-        if self._discarding:
-            await asyncio.wait(self._discarding)
+    async def _close_pool(self) -> None:
+        if self._pool is not None:
+            await self._pool.close()
+
+    async def _wait(self) -> None:
+        if self._behind:
+            await asyncio.wait(self._behind)
 
     async def _stop_all(self) -> None:
         results = await asyncio.gather(
-            *(self._end(key, running, CLOSE_GRACE) for key, running in self._browsers.items()),
+            *(self._end(running, CLOSE_GRACE) for running in list(self._browsers.values())),
             return_exceptions=True,
         )
         failures = [result for result in results if isinstance(result, Exception)]
@@ -382,23 +387,4 @@ class LocalEngine:
             raise ExceptionGroup("some browsers could not be stopped", failures)
 
     async def _release(self) -> None:
-        """Folder, guard, lock: in this order, so that a kill in between leaves nothing."""
-        own, self._guard = self._guard, None
-        removed = False
-        try:
-            if is_embedded(self.data_dir) and self._lock.fd is not None:
-                await in_thread(partial(group.remove, str(self.data_dir)))
-                self._left = {}
-            removed = not self._browsers and not await self._must_end_left(own)
-        finally:
-            if own is not None:
-                await own.close(goodbye=removed)
-            self._lock.release()
-            self._left = {}
-
-    async def _must_end_left(self, own: Guard | None) -> bool:
-        if not self._left or own is None:
-            return False
-        if not self._grace:
-            return True
-        return not await in_thread(partial(guard.others, str(self.data_dir), own.pid))
+        await self._holding.release(lambda: not self._browsers)

@@ -30,6 +30,10 @@ class Programs:
         if not self._found and missing is not None:
             raise missing
 
+    def __contains__(self, kind: Browser) -> bool:
+        """Whether it was there when last looked for."""
+        return kind in self._found
+
     def of(self, kind: Browser) -> Found:
         """The program for *kind*, looked for again if there was none: it may be there by now."""
         if kind not in self._found:

@@ -74,6 +74,7 @@ class ServerConfig:
     session_memory: int = 2048 * MEGABYTE
     """Bytes that one session may use before it is ended; 0: as many as there are."""
 
+    pool_size: int = 2
     chromium: Path | None = None
     headless_shell: Path | None = None
     log_format: str = "auto"
@@ -157,8 +158,14 @@ def _days(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    if not re.fullmatch("[0-9]{1,6}", text) or not int(text):
+    if not re.fullmatch("0*[1-9][0-9]{0,5}", text):
         raise ValueError("give a whole number, at least 1")
+    return int(text)
+
+
+def _pool(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,6}", text):
+        raise ValueError("give a whole number, or 0 for none")
     return int(text)
 
 
@@ -320,6 +327,14 @@ SETTINGS: tuple[Setting, ...] = (
         default="2048",
         help="Megabytes that one session may use before it is ended; 0 for no cap.",
         parse=_megabytes,
+    ),
+    Setting(
+        name="pool_size",
+        option="--pool-size",
+        variable="BROWSERCLOUD_POOL_SIZE",
+        default="2",
+        help="Browsers kept started ahead, as memory and sessions leave room; 0 for none.",
+        parse=_pool,
     ),
     Setting(
         name="chromium",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from browsercloud.browser import capacity as module
-from browsercloud.browser.capacity import MEGABYTE, Room, capacity, room
+from browsercloud.browser.capacity import MEGABYTE, Room, capacity, free_memory, room
 
 GIGABYTE = 1024 * MEGABYTE
 
@@ -107,3 +107,35 @@ def test_this_machine_has_room() -> None:
     found = room()
     assert found.cores > 0
     assert found.memory > 64 * MEGABYTE
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 8 * GIGABYTE),
+        ({"memory.max": "max\n", "memory.current": "1\n"}, 8 * GIGABYTE),
+        ({"memory.max": "5000\n", "memory.current": "4000\n"}, 1000),
+        (
+            {
+                "memory.max": "5000\n",
+                "memory.current": "4000\n",
+                "memory.stat": "anon 7\ninactive_file 500\n",
+            },
+            1500,
+        ),
+        ({"memory.max": "5000\n", "memory.current": "6000\n"}, 0),
+    ],
+)
+def test_free_memory_is_what_machine_and_groups_leave(
+    root: Path, files: dict[str, str], expected: int
+) -> None:
+    """The lower of both, and what the kernel would give back counts as free."""
+    machine = _machine(root, "0::/\n", files)
+    with (machine / "proc/meminfo").open("a") as meminfo:
+        meminfo.write("MemAvailable:    8388608 kB\n")
+    assert expected == free_memory(machine)
+
+
+def test_free_memory_of_this_machine() -> None:
+    """More than none, and less than all there is."""
+    assert 0 < free_memory() < room().memory + 1

@@ -425,6 +425,7 @@ async def test_a_failing_close_does_not_hide_the_body() -> None:
         ]
 
 
+@pytest.mark.usefixtures("no_pool")
 async def test_two_clients_at_once(root: object) -> None:
     """Two embedded clouds in one process do not see each other."""
     async with BrowserCloud() as one, BrowserCloud() as two:
@@ -477,6 +478,7 @@ async def test_a_silent_driver_loses_its_session(client: BrowserCloud) -> None:
     assert (caught.value.evidence.memory or 0) > 2**20
 
 
+@pytest.mark.usefixtures("no_pool")
 async def test_evidence_of_a_crash(client: BrowserCloud, root: Path, site: Site) -> None:
     """The signal, what was open, without its query, and what it used."""
     with pytest.raises(BrowserCrashed) as caught:

@@ -40,6 +40,7 @@ def test_the_defaults_in_words_are_the_real_ones() -> None:
         "keep_ended",
         "orphan_grace",
         "session_memory",
+        "pool_size",
         "log_format",
         "log_level",
         "handler_cancellation",
@@ -47,7 +48,7 @@ def test_the_defaults_in_words_are_the_real_ones() -> None:
     assert config.data_dir is not None
 
 
-WORDS = ["127.0.0.1", "8700", "no", "10", "7", "60", "100", "300", "2048", "auto", "info"]
+WORDS = ["127.0.0.1", "8700", "no", "10", "7", "60", "100", "300", "2048", "2", "auto", "info"]
 
 
 def test_the_command_line_outranks_the_environment(tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""A browser that was started ahead: warmed while nobody waits, fitted to a session when taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any
+
+from attrs import evolve, frozen
+
+from browsercloud.browser.launch import Launched, session_overrides, window_size
+from browsercloud.cdp.connection import CdpConnection
+from browsercloud.cdp.window import until_viewport, wait_for_page
+from browsercloud.models import Browser, Dimensions, SessionOptions
+
+SIGN_OF_LIFE = 1.0
+"""Seconds within which a browser has to answer to count as alive."""
+
+DRAWN = {
+    "expression": "new Promise(done => requestAnimationFrame(() => done()))",
+    "awaitPromise": True,
+}
+
+
+@frozen(kw_only=True, eq=False)
+class Warm:
+    """A browser with the default options of its kind, and what is known of its only window.
+
+    `cdp` stays open until somebody takes the browser: it answers there at once, or it is dead.
+    """
+
+    launched: Launched
+    kind: Browser
+    cdp: CdpConnection
+    page: str
+    window: int
+    screen: str
+    frame: int
+    """How much higher than the viewport the window is, in pixels."""
+
+
+def needs_fresh(options: SessionOptions) -> bool:
+    """Whether only launch switches can do what is asked for.
+
+    The headless shell has no windows with tabs: each page gets its size from a switch.
+    """
+    shell = options.browser is Browser.HEADLESS_SHELL
+    return not options.headless or (shell and options.dimensions != SessionOptions().dimensions)
+
+
+async def warm(launched: Launched, kind: Browser, frame: int) -> Warm:
+    """Attach to the first page once and have it drawn. Raises `CdpError`.
+
+    The page keeps nothing of it. Cancelled, the connection is closed, and the browser as it was.
+    """
+    cdp = await CdpConnection.open(launched.endpoint)
+    try:
+        page = await wait_for_page(cdp)
+        session = await _attach(cdp, page)
+        window = await cdp.send("Browser.getWindowForTarget", {"targetId": page})
+        screens = await cdp.send("Emulation.getScreenInfos", cdp_session_id=session)
+        await cdp.send("Runtime.evaluate", DRAWN, session)
+        await cdp.send("Target.detachFromTarget", {"sessionId": session})
+    except BaseException:
+        await cdp.close()
+        raise
+    return Warm(
+        launched=launched,
+        kind=kind,
+        cdp=cdp,
+        page=page,
+        window=window["windowId"],
+        screen=screens["screenInfos"][0]["id"],
+        frame=frame,
+    )
+
+
+async def fit(browser: Warm, options: SessionOptions) -> Launched:
+    """Make of it what a start with *options* would have made; asks for a sign of life first.
+
+    Raises `CdpError` when it does not answer: then it is of no use. What has to be said is said at
+    once and not one by one. `browser.cdp` is the result's, if that has overrides.
+    """
+    said: list[Awaitable[Any]] = [browser.cdp.send("Browser.getVersion", timeout=SIGN_OF_LIFE)]
+    if options.dimensions != SessionOptions().dimensions:
+        # Before the overrides, as a window that changes its size takes an emulated viewport along.
+        await _all([*said, _resize(browser, options.dimensions)])
+        said = []
+    overrides = session_overrides(browser.cdp, options, pooled=True, frame=browser.frame)
+    if overrides is not None:
+        said.append(overrides.apply())
+    await _all(said)
+    return evolve(
+        browser.launched,
+        user_agent=options.user_agent or browser.launched.user_agent,
+        overrides=overrides,
+    )
+
+
+async def _resize(browser: Warm, size: Dimensions) -> None:
+    """Screen and window of the first page, as the switches of a start would have set them."""
+    cdp, window = browser.cdp, window_size(size, browser.kind, browser.frame)
+    session = await _attach(cdp, browser.page)
+    bounds = {"width": window.width, "height": window.height}
+    await _all(
+        [
+            cdp.send("Emulation.updateScreen", {"screenId": browser.screen, **bounds}, session),
+            cdp.send("Browser.setWindowBounds", {"windowId": browser.window, "bounds": bounds}),
+        ]
+    )
+    viewport = Dimensions(window.width, size.height)
+    await until_viewport(cdp, session, viewport)
+    await cdp.send("Target.detachFromTarget", {"sessionId": session})
+
+
+async def _attach(cdp: CdpConnection, page: str) -> str:
+    attached = await cdp.send("Target.attachToTarget", {"targetId": page, "flatten": True})
+    session: str = attached["sessionId"]
+    return session
+
+
+async def _all(said: list[Awaitable[Any]]) -> None:
+    """Say all at once and wait for each, so that none is left behind; then raise the first error.
+
+    `gather` alone, given an error, would leave the others running.
+    """
+    for answer in await asyncio.gather(*said, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            raise answer
