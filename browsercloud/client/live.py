@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import attrs
 
-from browsercloud._aio import close_all, deadline, join, settle
+from browsercloud._aio import deadline, join, settle
 from browsercloud.client.adapters.playwright import PlaywrightAdapter, PlaywrightConnection
 from browsercloud.client.config import ClientConfig
 from browsercloud.client.lease import Lease
@@ -179,16 +179,20 @@ class LiveSession:
             if ending is not None:
                 raise ending from error
 
-    async def release(self) -> Released:
-        """Detach, and end the session; returns when all of it is gone. Again is fine.
+    async def release(self, *, wait: bool = False) -> Released:
+        """End the session, and detach from it. Again is fine.
 
+        Returns when nobody can reach the session any more and its browser is told to go; with
+        *wait*, when all of it is gone, and `ServiceError` is raised when something is left over.
         Runs to its end even when the caller is cancelled, within `release_timeout`. Raises
         `ConnectionFailed` or `ServiceError` when the server did not confirm: the session may then
         live until its lease or its `timeout` ends it, and `release` may be called again.
         """
-        if self._released is None:
+        if self._released is None or wait:
             patience = self._owner.config.release_timeout + 5
-            await settle(self._let_go, patience=patience, what=f"releasing session {self.id}")
+            await settle(
+                lambda: self._let_go(wait), patience=patience, what=f"releasing session {self.id}"
+            )
         if self._released is None:
             raise UsageError("the session was never opened")
         return self._released
@@ -199,11 +203,12 @@ class LiveSession:
         Returns it. Raises `SessionEnded` when the session is over, else `ConnectionFailed`.
         """
         lost = self._attached()
+        same_tab = await lost.page_target_id()
         await lost.close()
         connection = self._owner.playwright.connection(self.info.websocket_url)
         self._connection = connection
         try:
-            await connection.open(page_target_id=lost.page_target_id)
+            await connection.open(page_target_id=same_tab)
         except (ConnectionFailed, SessionEnded) as error:
             raise (await self._ending() or error) from error
         return connection.page
@@ -230,24 +235,23 @@ class LiveSession:
         except (ConnectionFailed, SessionEnded) as error:
             raise (await self._ending() or error) from error
 
-    async def _let_go(self) -> None:
-        """The way out, the last opened first. Safe to begin again at any point."""
-        await close_all([self._delete, self._detach])
+    async def _let_go(self, wait: bool) -> None:
+        """The way out. Safe to begin again at any point."""
+        if self._connection is not None:
+            # Beside the release and after it: nobody has to wait for a goodbye between programs.
+            self._connection.close_behind()
+        await self._delete(wait)
         self._owner.disown(self)
 
-    async def _detach(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
-
-    async def _delete(self) -> None:
-        if self._released is not None:
+    async def _delete(self, wait: bool) -> None:
+        if self._released is not None and not wait:
             return
         if self._nothing_made:
             self._released = Released(success=True, message="nothing was created")
             return
         again, self._asked = self._asked, True
         try:
-            released = await self._owner.sessions.release(self.id)
+            released = await self._owner.sessions.release(self.id, wait=wait)
         except SessionNotFound as error:
             # Its create has not arrived yet; the tombstone keeps it out.
             released = Released(success=True, message=error.message)
@@ -261,15 +265,17 @@ class LiveSession:
         if again and released.release_reason is ReleaseReason.USER_REQUESTED:
             released = attrs.evolve(released, already_ended=False)  # by us, the first time
         self._released = released
-        self._info = self._ended_info(released)
+        self._info = self._ended_info(released, wait)
         if not released.success:
             raise ServiceError(released.message, code="cleanup_failed")
 
-    def _ended_info(self, released: Released) -> Session | None:
+    def _ended_info(self, released: Released, wait: bool) -> Session | None:
         if self._info is None or released.release_reason is None:
             return self._info
         crashed = released.release_reason in _CRASHES
-        status = SessionStatus.FAILED if crashed else SessionStatus.RELEASED
+        known = wait or released.already_ended
+        gone = SessionStatus.RELEASED if known else SessionStatus.RELEASING
+        status = SessionStatus.FAILED if crashed else gone
         return attrs.evolve(self._info, status=status, release_reason=released.release_reason)
 
     async def _release_after(self, error: BaseException) -> None:

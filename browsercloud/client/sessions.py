@@ -64,6 +64,8 @@ KNOWN_OUTCOMES = (
 )
 """Codes of a create that made nothing."""
 
+_UNTIL_GONE = {"wait": "true"}
+
 CREATE_REQUEST_TIMEOUT = 60.0
 """One create call, in seconds: the server answers within 50."""
 
@@ -247,25 +249,31 @@ class Sessions:
         body = {"timeout": _milliseconds(timeout)}
         return read(await self._call(AGAIN_IS_FINE, "POST", path, body=body), Session)
 
-    async def release(self, session_id: str) -> Released:
+    async def release(self, session_id: str, *, wait: bool = False) -> Released:
         """End the session; releasing it again is fine. Raises `SessionNotFound`.
 
-        Runs to its end even when the caller is cancelled meanwhile.
+        Returns when nobody can reach the session any more and its browser is told to go; with
+        *wait*, when all of it is gone. Only then `success` tells whether something is left over,
+        which `retrieve` tells later too. Runs to its end even when the caller is cancelled.
         """
         chosen = check_session_id(session_id)
         return await settle(
-            lambda: self._release(chosen),
+            lambda: self._release(chosen, wait),
             patience=self._config.release_timeout + 1,
             what=f"releasing session {chosen}",
         )
 
-    async def release_all(self) -> int:
-        """End every session of the caller's project; return how many there were."""
+    async def release_all(self, *, wait: bool = False) -> int:
+        """End every session of the caller's project; return how many there were.
+
+        *wait* as for `release`.
+        """
         answer = await settle(
             lambda: self._call(
                 AGAIN_IS_FINE,
                 "DELETE",
                 "/v1/sessions",
+                query=_UNTIL_GONE if wait else None,
                 timeout=self._config.release_timeout,
                 deadline=self._config.release_timeout,
             ),
@@ -274,14 +282,17 @@ class Sessions:
         )
         return int(answer.get("released", 0))
 
-    async def _release(self, session_id: str) -> Released:
+    async def _release(self, session_id: str, wait: bool) -> Released:
         tries = 0
 
         async def send() -> Released:
             nonlocal tries
             tries += 1
             answer = await self._transport.request(
-                "DELETE", f"/v1/sessions/{session_id}", timeout=self._config.release_timeout
+                "DELETE",
+                f"/v1/sessions/{session_id}",
+                query=_UNTIL_GONE if wait else None,
+                timeout=self._config.release_timeout,
             )
             return read(answer, Released)
 

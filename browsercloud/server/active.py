@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import attrs
 
@@ -70,6 +70,9 @@ class ActiveSession:
         """Takes it from its create to *live*; `None` for one that an earlier server started."""
 
         self.closing: asyncio.Task[SessionFailure | None] | None = None
+        self.parting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when its browser, if it has one, is told to go: the rest goes on behind."""
+
         self.problem: BrowserCloudError | None = None
         """Why it could not be started, once that is known."""
 
@@ -96,6 +99,20 @@ class ActiveSession:
         if self.ticket is None:
             raise RuntimeError(f"session {self.id} is registered without a ticket")
         return self.ticket
+
+    @property
+    def end(self) -> asyncio.Task[SessionFailure | None]:
+        """Its close, which has begun."""
+        if self.closing is None:
+            raise RuntimeError(f"the close of session {self.id} has not begun")
+        return self.closing
+
+    async def until_ended(self, *, wait: bool) -> SessionFailure | None:
+        """Return what is left over when all of it is gone; without *wait* once it is parting."""
+        if not wait:
+            either: set[asyncio.Future[Any]] = {self.parting, self.end}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        return await join(self.end) if wait or self.end.done() else None
 
     def note(self, kind: str, **details: object) -> None:
         """Add an event to its journal.

@@ -225,7 +225,9 @@ class Life:
             await close_all(closers)
         except Exception as error:
             log.exception("session %s: closing failed", active.id)
-            left = SessionFailure(code="cleanup_failed", message=f"something is left over: {error}")
+            left = SessionFailure(
+                code=records.CLEANUP_FAILED, message=f"something is left over: {error}"
+            )
         active.session = records.ended(active.session, left)
         self._metrics.released(reason, loop.time() - begun)
         await self._finish(active)
@@ -247,6 +249,7 @@ class Life:
         await stop_task(active.starting)
 
     async def _stop_browser(self, active: ActiveSession, *, grace: float) -> None:
+        active.parting.set_result(None)
         if active.handle is not None:
             await self._engine.stop(active.handle, grace=grace)
 

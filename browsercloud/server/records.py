@@ -19,6 +19,9 @@ from browsercloud.models import (
 CRASHED = (ReleaseReason.BROWSER_CRASHED, ReleaseReason.OUT_OF_MEMORY)
 """Ends with nothing left to be asked to leave."""
 
+CLEANUP_FAILED = "cleanup_failed"
+"""The code of an end that has left something over."""
+
 FAILED = (*CRASHED, ReleaseReason.STARTUP_FAILED, ReleaseReason.CREATION_TIMEOUT)
 """Ends after which a session counts as failed."""
 
@@ -90,6 +93,11 @@ def releasing(session: Session, reason: ReleaseReason, failure: SessionFailure |
     return attrs.evolve(
         session, status=SessionStatus.RELEASING, release_reason=reason, error=failure
     )
+
+
+def unclean(session: Session) -> bool:
+    """Whether something of it is left over."""
+    return session.error is not None and session.error.code == CLEANUP_FAILED
 
 
 def ended(session: Session, left: SessionFailure | None) -> Session:

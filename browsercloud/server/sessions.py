@@ -42,7 +42,7 @@ from browsercloud.server.journal import EventType, Journal
 from browsercloud.server.life import Life, Patience
 from browsercloud.server.metrics import Metrics
 from browsercloud.server.reaper import Leases, Reaper
-from browsercloud.server.records import at_this_moment, now
+from browsercloud.server.records import at_this_moment, now, unclean
 from browsercloud.stores.base import Query, SessionRow, Store
 from browsercloud.wire import invalid
 
@@ -73,7 +73,7 @@ class Sessions:
         self._metrics = metrics
         self._max_sessions = max_sessions
         self._active: dict[str, ActiveSession] = {}
-        self._closing: dict[str, asyncio.Task[SessionFailure | None]] = {}
+        self._closing: dict[str, ActiveSession] = {}
         self._shutting_down = False
         patience = patience or Patience()
         self.leases = Leases(self._lease_lost, grace=patience.lease_grace)
@@ -109,7 +109,7 @@ class Sessions:
                 self._begin_close(active.id, ReleaseReason.SHUTDOWN)
         while self._active or self._closing:
             going: set[asyncio.Future[Any]] = {active.ended for active in self._active.values()}
-            await asyncio.wait(going | set(self._closing.values()))
+            await asyncio.wait(going | self._ends())
 
     async def close_down(self) -> None:
         """Refuse new sessions and end every one with reason `shutdown`. Safe to call twice."""
@@ -170,7 +170,7 @@ class Sessions:
 
     async def get(self, project: str, session_id: str) -> Session:
         """The record, ended ones too. Raises `SessionNotFound`, also for another project's."""
-        active = self._active.get(session_id)
+        active = self._active.get(session_id) or self._closing.get(session_id)
         if active is not None and active.project == project and active.recorded:
             self._seen(active)
             return self._shown(active)
@@ -207,8 +207,11 @@ class Sessions:
         await self.life.extend(active, life)
         return self._shown(active)
 
-    async def release(self, project: str, session_id: str) -> Released:
+    async def release(self, project: str, session_id: str, *, wait: bool = True) -> Released:
         """End the session and return when all of it is gone.
+
+        Without *wait* it returns when the session has left the registry and its browser is told to
+        go: what cannot be removed then is in the record only.
 
         An id never seen leaves a tombstone, so that a create which arrives later is refused, and
         raises `SessionNotFound`.
@@ -216,10 +219,10 @@ class Sessions:
         while True:
             active = self._active.get(session_id)
             if active is not None and active.project == project:
-                return await self._release_active(active)
+                return await self._release_active(active, wait=wait)
             row = await self._store.get(session_id)
             if row is not None and row.project == project:
-                return await self._already_ended(session_id)
+                return await self._already_ended(session_id, wait=wait)
             if row is not None:
                 raise not_found(session_id)
             await self._store.bury(project, session_id)
@@ -228,12 +231,13 @@ class Sessions:
             if late is None or late.project != project:
                 raise not_found(session_id)
 
-    async def release_all(self, project: str) -> int:
-        """End every session of the project; return how many there were."""
-        mine = [active.id for active in self._active.values() if active.project == project]
-        tasks = [self._begin_close(session_id, ReleaseReason.USER_REQUESTED) for session_id in mine]
-        await asyncio.gather(*(join(task) for task in tasks))
-        return len(tasks)
+    async def release_all(self, project: str, *, wait: bool = True) -> int:
+        """End every session of the project; return how many there were. *wait* as for `release`."""
+        mine = [active for active in self._active.values() if active.project == project]
+        for active in mine:
+            self._begin_close(active.id, ReleaseReason.USER_REQUESTED)
+        await asyncio.gather(*(active.until_ended(wait=wait) for active in mine))
+        return len(mine)
 
     async def close(
         self, session_id: str, reason: ReleaseReason, failure: SessionFailure | None = None
@@ -350,6 +354,8 @@ class Sessions:
 
     def _seen(self, active: ActiveSession) -> None:
         """Its owner has looked at the session: it is wanted, or at least waited for."""
+        if active.closing is not None:
+            return
         if active.session.status is SessionStatus.LIVE:
             active.wanted = True
             self._reaper.attended(active.id)
@@ -363,16 +369,17 @@ class Sessions:
     ) -> asyncio.Task[SessionFailure | None]:
         active = self._active.pop(session_id, None)
         if active is None:
-            return self._closing.get(session_id) or asyncio.create_task(_nothing())
+            ending = self._closing.get(session_id)
+            return asyncio.create_task(_nothing()) if ending is None else ending.end
         work = self.life.close(active, reason, failure)
         task = asyncio.create_task(work, name=f"close {session_id}")
         active.closing = task
-        self._closing[session_id] = task
+        self._closing[session_id] = active
         task.add_done_callback(lambda _: self._closed(active, task))
         return task
 
     def _closed(self, active: ActiveSession, task: asyncio.Task[SessionFailure | None]) -> None:
-        if self._closing.get(active.id) is task:
+        if self._closing.get(active.id) is active:
             del self._closing[active.id]
         self.admission.leave(active.claim)
         self._journal.forget(active.id)
@@ -381,21 +388,27 @@ class Sessions:
 
     async def _wait_for_closing(self) -> None:
         while self._closing:
-            await asyncio.wait(set(self._closing.values()))
+            await asyncio.wait(self._ends())
 
-    async def _release_active(self, active: ActiveSession) -> Released:
-        left = await join(self._begin_close(active.id, ReleaseReason.USER_REQUESTED))
+    def _ends(self) -> set[asyncio.Future[Any]]:
+        return {active.end for active in self._closing.values()}
+
+    async def _release_active(self, active: ActiveSession, *, wait: bool) -> Released:
+        self._begin_close(active.id, ReleaseReason.USER_REQUESTED)
+        left = await active.until_ended(wait=wait)
         return Released(
             success=left is None,
             message="Session released" if left is None else left.message,
             release_reason=active.session.release_reason,
         )
 
-    async def _already_ended(self, session_id: str) -> Released:
+    async def _already_ended(self, session_id: str, *, wait: bool) -> Released:
         closing = self._closing.get(session_id)
-        left = await join(closing) if closing is not None else None
+        left = await closing.until_ended(wait=wait) if closing is not None else None
         row = await self._store.get(session_id)
         reason = row.session.release_reason if row is not None else None
+        if row is not None and unclean(row.session):
+            left = row.session.error
         return Released(
             success=left is None,
             message=f"Session had already ended: {reason}" if left is None else left.message,

@@ -29,8 +29,9 @@ from browsercloud import (
 )
 from browsercloud.local import LocalServer
 from tests.conftest import Site
+from tests.faults import DROP_BEFORE, faulty
 from tests.leaks import browsers
-from tests.server.test_sessions import StickyEngine
+from tests.server.test_sessions import IdleEngine, StickyEngine
 
 ID = "5b5b1f0e-6a0e-4a9e-9b3e-0d3c1f3f5a11"
 
@@ -192,7 +193,8 @@ async def test_released_elsewhere(client: BrowserCloud) -> None:
     with pytest.raises(ReleasedElsewhere):
         async with client.session(browser="headless-shell") as session:
             await client.sessions.release(session.id)
-            await session.page.title()
+            while True:
+                await session.page.title()
 
 
 async def test_browser_closed_by_the_body(client: BrowserCloud) -> None:
@@ -353,12 +355,17 @@ async def test_a_tab_behind_another_can_be_pictured(client: BrowserCloud, site: 
         assert await session.page.screenshot(timeout=10_000)
 
 
-async def test_a_session_beyond_a_block(client: BrowserCloud) -> None:
+@pytest.mark.usefixtures("no_pool")
+async def test_a_session_beyond_a_block(client: BrowserCloud, root: Path) -> None:
     """`open` and `release`, as in the cells of a notebook; its end shows in what is left of it."""
     session = await client.session(browser="headless-shell").open()
     assert await session.page.evaluate("1 + 1") == 2
     assert (await session.release()).success
+    assert (session.info.status, session.info.release_reason) == ("releasing", "user_requested")
+    released = await session.release(wait=True)
+    assert (released.success, released.already_ended) == (True, False)
     assert (session.info.status, session.info.release_reason) == ("released", "user_requested")
+    assert browsers(root) == []
     with pytest.raises(UsageError, match="has been released"):
         print(session.page)
     with pytest.raises(UsageError, match="has been released"):
@@ -396,7 +403,7 @@ async def test_dead_driver_is_replaced(client: BrowserCloud) -> None:
 
 
 async def test_release_that_leaves_something(root: object) -> None:
-    """What the server could not remove is an error, or a note of the body's own."""
+    """What the server could not remove is told to whoever waits for it, and in the record."""
     async with (
         LocalServer(engine=StickyEngine()) as server,
         BrowserCloud(server.url, api_key=server.api_key) as client,
@@ -405,21 +412,28 @@ async def test_release_that_leaves_something(root: object) -> None:
         session._owner.adopt(session)
         session._begun = True
         await client.sessions.start(session._options, session_id=session.id)
+        assert (await session.release()).success
         with pytest.raises(ServiceError, match="a folder cannot be removed") as caught:
-            await session.__aexit__(None, None, None)
+            await session.release(wait=True)
         assert caught.value.code == "cleanup_failed"
+        record = await client.sessions.retrieve(session.id)
+        assert record.error is not None
+        assert (record.status, record.error.code) == ("failed", "cleanup_failed")
 
 
 async def test_a_failing_close_does_not_hide_the_body() -> None:
     """What the body of the client raised comes out; what closing could not do is a note of it."""
-    async with LocalServer(engine=StickyEngine()) as server:
-        with pytest.raises(ZeroDivisionError) as caught:
-            async with BrowserCloud(server.url, api_key=server.api_key) as client:
-                session = client.session()
-                client.adopt(session)
-                session._begun = True
-                await client.sessions.start(session._options, session_id=session.id)
-                raise ZeroDivisionError
+    async with LocalServer(engine=IdleEngine()) as server:
+        async with faulty(server.url, "DELETE", [DROP_BEFORE] * 99) as proxy:
+            with pytest.raises(ZeroDivisionError) as caught:
+                async with BrowserCloud(
+                    proxy.url, api_key=server.api_key, release_timeout=0.5
+                ) as client:
+                    session = client.session()
+                    client.adopt(session)
+                    session._begun = True
+                    await client.sessions.start(session._options, session_id=session.id)
+                    raise ZeroDivisionError
         assert ["closing the client failed too" in note for note in caught.value.__notes__] == [
             True
         ]

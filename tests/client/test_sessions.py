@@ -25,6 +25,7 @@ from browsercloud.local import LocalServer
 from browsercloud.testing import FailingEngine, IdleEngine, SlowEngine
 from tests.faults import BAD_GATEWAY, DROP_AFTER, DROP_BEFORE, UNAVAILABLE, faulty
 from tests.leaks import browsers
+from tests.processes import until
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ async def test_a_proxy_hides_the_answer(server: LocalServer, root: Path) -> None
             with pytest.raises(ServiceError) as caught:
                 await client.sessions.create(browser="headless-shell")
             assert caught.value.status == 520
-            assert browsers(root) == []
+            await until(lambda: browsers(root) == [], "the end of the browser")
 
 
 async def test_release_before_create(client: BrowserCloud, root: Path) -> None:
@@ -111,6 +112,9 @@ async def test_an_id_is_used_once(client: BrowserCloud) -> None:
     """After its end an id makes no second session."""
     session = await client.sessions.create(browser="headless-shell")
     await client.sessions.release(session.id)
+    with pytest.raises(Conflict, match="is ending|already ended"):
+        await client.sessions.create(browser="headless-shell", session_id=session.id)
+    assert (await client.sessions.release(session.id, wait=True)).already_ended
     with pytest.raises(Conflict, match="already ended"):
         await client.sessions.create(browser="headless-shell", session_id=session.id)
     with pytest.raises(SessionEnded):

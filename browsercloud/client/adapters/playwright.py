@@ -46,7 +46,7 @@ class PlaywrightAdapter:
         self._config = config
         self._starting: asyncio.Task[Playwright] | None = None
         self._manager: Any = None
-        self._leftover: set[asyncio.Task[None]] = set()
+        self._leftover: set[asyncio.Task[Any]] = set()
         self._closed = False
 
     async def connect(self, session: Session) -> PlaywrightConnection:
@@ -99,8 +99,8 @@ class PlaywrightAdapter:
         log.warning("Playwright's driver has died; starting another")
         return True
 
-    def later(self, task: asyncio.Task[None]) -> None:
-        """Wait for *task* before the driver is stopped."""
+    def later(self, task: asyncio.Task[Any]) -> None:
+        """Wait for *task*, for a while before the driver is stopped, and afterwards for good."""
         self._leftover.add(task)
         task.add_done_callback(self._leftover.discard)
 
@@ -111,6 +111,8 @@ class PlaywrightAdapter:
             await asyncio.wait(set(self._leftover), timeout=DETACH_PATIENCE)
         if self._starting is not None:
             await settle(self._stop, patience=STOP_PATIENCE, what="stopping Playwright")
+        if self._leftover:
+            await asyncio.wait(set(self._leftover), timeout=DETACH_PATIENCE)
 
     async def _start(self) -> Playwright:
         from playwright.async_api import async_playwright
@@ -156,11 +158,11 @@ class PlaywrightConnection:
         self._timeout = timeout
         self._connecting: asyncio.Task[Browser] | None = None
         self._page: Page | None = None
+        self._naming: asyncio.Task[str | None] | None = None
+        self._closing: asyncio.Task[None] | None = None
         # Playwright would make one at once, and leave it when we are killed. This one comes into
         # being with the first download or trace.
         self._artifacts = Path(tempfile.gettempdir()) / f"playwright-artifacts-{uuid.uuid4()}"
-        self.page_target_id: str | None = None
-        """The CDP target of `page`: what makes it the same tab on another connection."""
 
     async def open(self, *, page_target_id: str | None = None) -> None:
         """Attach, and choose the page: the one with this target id, else the first.
@@ -174,9 +176,23 @@ class PlaywrightConnection:
             name="connect over CDP",
         )
         browser = await join(self._connecting)
+        context = browser.contexts[0]
         with _translated(self._endpoint):
-            page, target_id = await _choose_page(browser.contexts[0], page_target_id)
-        self._page, self.page_target_id = page, target_id
+            page = await _choose_page(context, page_target_id)
+        self._page = page
+        # Only a reconnect asks for it, and nobody could ask a lost connection: so now, but behind.
+        self._naming = asyncio.create_task(_name(context, page), name="name the page")
+        self._adapter.later(self._naming)
+
+    async def page_target_id(self) -> str | None:
+        """The CDP target of `page`: what makes it the same tab on another connection.
+
+        `None` when the connection was lost before that was known.
+        """
+        naming = self._naming
+        if naming is not None:
+            await asyncio.wait({naming}, timeout=DETACH_PATIENCE)
+        return naming.result() if naming is not None and _succeeded(naming) else None
 
     @property
     def browser(self) -> Browser:
@@ -199,14 +215,24 @@ class PlaywrightConnection:
 
     async def close(self) -> None:
         """Detach. Safe to call twice, while `open` is running, and when the browser is dead."""
+        self.close_behind()
         task = self._connecting
-        if task is None:
-            return
-        if not task.done():
-            # It ends when the session does; whatever it ends with is let go of behind.
-            self._adapter.later(asyncio.create_task(_disconnect_later(task, self._artifacts)))
-        elif not task.cancelled() and task.exception() is None:
-            await _disconnect(task.result(), self._artifacts)
+        if self._closing is not None and task is not None and task.done():
+            await join(self._closing)
+
+    def close_behind(self) -> None:
+        """Begin to detach; closing the client waits for it. Safe to call twice.
+
+        A connection that is still being made ends when the session does, and is let go of then.
+        """
+        if self._connecting is not None and self._closing is None:
+            self._closing = asyncio.create_task(self._disconnect(self._connecting))
+            self._adapter.later(self._closing)
+
+    async def _disconnect(self, connecting: asyncio.Task[Browser]) -> None:
+        await asyncio.wait({connecting})
+        if _succeeded(connecting):
+            await _disconnect(connecting.result(), self._artifacts)
 
     async def __aenter__(self) -> PlaywrightConnection:
         return self
@@ -232,7 +258,11 @@ def _process(client: object) -> asyncio.subprocess.Process | None:
 
 
 def _failed(task: asyncio.Task[Any]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
+    return task.done() and not _succeeded(task)
+
+
+def _succeeded(task: asyncio.Task[Any]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 async def _connect(driver: Playwright, endpoint: str, artifacts: Path, timeout: float) -> Browser:
@@ -261,13 +291,23 @@ def _translated(endpoint: str) -> Iterator[None]:
         ) from None
 
 
-async def _choose_page(context: BrowserContext, wanted: str | None) -> tuple[Page, str]:
+async def _choose_page(context: BrowserContext, wanted: str | None) -> Page:
     pages = context.pages or [await context.new_page()]
     if wanted is not None:
         for page in pages:
             if await _target_id(context, page) == wanted:
-                return page, wanted
-    return pages[0], await _target_id(context, pages[0])
+                return page
+    return pages[0]
+
+
+async def _name(context: BrowserContext, page: Page) -> str | None:
+    from playwright.async_api import Error
+
+    try:
+        return await _target_id(context, page)
+    except Error as error:
+        log.debug("the page has no name to find it by again: %s", error.message)
+        return None
 
 
 async def _target_id(context: BrowserContext, page: Page) -> str:
@@ -279,13 +319,6 @@ async def _target_id(context: BrowserContext, page: Page) -> str:
     return str(answer["targetInfo"]["targetId"])
 
 
-async def _disconnect_later(connecting: asyncio.Task[Browser], artifacts: Path) -> None:
-    await asyncio.wait({connecting})
-    if connecting.cancelled() or connecting.exception() is not None:
-        return
-    await _disconnect(connecting.result(), artifacts)
-
-
 async def _disconnect(browser: Browser, artifacts: Path) -> None:
     """Over CDP, `Browser.close` of Playwright closes the socket and leaves Chromium running."""
     try:
@@ -294,4 +327,5 @@ async def _disconnect(browser: Browser, artifacts: Path) -> None:
     except Exception as error:
         # The release that follows closes the socket from the other end.
         log.debug("Playwright did not detach cleanly: %s", error)
-    await in_thread(partial(shutil.rmtree, artifacts, ignore_errors=True))
+    finally:
+        await in_thread(partial(shutil.rmtree, artifacts, ignore_errors=True))

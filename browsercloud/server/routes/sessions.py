@@ -101,8 +101,9 @@ LIST = Operation(
 RETRIEVE = Operation(answers={200: Session}, errors=("session_ended",))
 LIVE = Operation(answers={200: LiveDetails}, errors=BROWSER_ERRORS)
 EXTEND = Operation(body=ExtendRequest, answers={200: Session}, errors=("conflict", "session_ended"))
-RELEASE = Operation(answers={200: Released}, errors=("too_large",))
-RELEASE_ALL = Operation(answers={200: ReleasedAll}, errors=("too_large",))
+_UNTIL_GONE = Parameter("wait", "`true` answers when all of it is gone.", BOOLEAN)
+RELEASE = Operation(query=(_UNTIL_GONE,), answers={200: Released}, errors=("too_large",))
+RELEASE_ALL = Operation(query=(_UNTIL_GONE,), answers={200: ReleasedAll}, errors=("too_large",))
 
 
 async def create(request: web.Request) -> web.Response:
@@ -156,18 +157,20 @@ async def extend(request: web.Request) -> web.Response:
 
 
 async def release(request: web.Request) -> web.Response:
-    """End one session; answers when all of it is gone."""
-    query(request, ())
+    """End one session; answers when its browser is told to go."""
+    wait = boolean("wait", query(request, RELEASE.names).get("wait", "false"))
     await _no_body(request)
-    released = await parts(request).sessions.release(project(request), session_id(request))
+    released = await parts(request).sessions.release(
+        project(request), session_id(request), wait=wait
+    )
     return web.json_response(dump(released))
 
 
 async def release_all(request: web.Request) -> web.Response:
     """End every session of the project."""
-    query(request, ())
+    wait = boolean("wait", query(request, RELEASE_ALL.names).get("wait", "false"))
     await _no_body(request)
-    count = await parts(request).sessions.release_all(project(request))
+    count = await parts(request).sessions.release_all(project(request), wait=wait)
     message = f"Sessions released: {count}"
     return web.json_response(dump(ReleasedAll(success=True, message=message, released=count)))
 
