@@ -40,7 +40,7 @@ def serve_arguments(kind: Browser, *, sessions: int | None = None) -> tuple[str,
     return () if sessions is None else ("--max-sessions", str(sessions))
 
 
-WITHOUT_POOL: tuple[str, ...] = ()
+WITHOUT_POOL = ("--pool-size", "0")
 """How `browsercloud serve` is told to start no browser ahead."""
 
 
