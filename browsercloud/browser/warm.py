@@ -40,12 +40,8 @@ class Warm:
 
 
 def needs_fresh(options: SessionOptions) -> bool:
-    """Whether only launch switches can do what is asked for.
-
-    The headless shell has no windows with tabs: each page gets its size from a switch.
-    """
-    shell = options.browser is Browser.HEADLESS_SHELL
-    return not options.headless or (shell and options.dimensions != SessionOptions().dimensions)
+    """Whether only launch switches can do what is asked for."""
+    return not options.headless
 
 
 async def warm(launched: Launched, kind: Browser, frame: int) -> Warm:

@@ -141,8 +141,9 @@ async def test_nobody_has_used_it(data_dir: Path, site: Site, browser: Browser) 
         SessionOptions(user_agent=AGENT),
         SessionOptions(user_agent=AGENT, dimensions=Dimensions(800, 500)),
         SessionOptions(browser=Browser.HEADLESS_SHELL, user_agent=AGENT),
+        SessionOptions(browser=Browser.HEADLESS_SHELL, dimensions=Dimensions(1920, 1080)),
     ],
-    ids=["plain", "smaller", "larger", "narrow", "agent", "both", "shell"],
+    ids=["plain", "smaller", "larger", "narrow", "agent", "both", "shell", "larger shell"],
 )
 async def test_options_make_it_the_same_as_a_fresh_one(
     data_dir: Path, site: Site, options: SessionOptions
