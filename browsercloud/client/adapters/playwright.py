@@ -1,6 +1,7 @@
 """`client.playwright`: one Playwright driver for each client, and connections to sessions.
 
-Playwright is imported when the first session needs it.
+Playwright is imported, in a thread, when its driver is started: when a client that embeds its
+server opens, as such a client is there for sessions, else beside the first session's create.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from browsercloud._aio import in_thread, join, settle
+from browsercloud._aio import forget, in_thread, join, settle
 from browsercloud.client.config import ClientConfig
 from browsercloud.client.transport import ended_error
 from browsercloud.errors import ConnectionFailed, UsageError
@@ -77,6 +79,10 @@ class PlaywrightAdapter:
         """A connection that is not open yet."""
         return PlaywrightConnection(self, endpoint, timeout=self._config.connect_timeout)
 
+    def begin(self) -> None:
+        """Begin to start the driver behind. A failure is told to whoever needs the driver."""
+        self.start().add_done_callback(forget)
+
     def start(self) -> asyncio.Task[Playwright]:
         """Begin to start the driver, if that has not been done, without waiting for it.
 
@@ -113,17 +119,22 @@ class PlaywrightAdapter:
             await settle(self._stop, patience=STOP_PATIENCE, what="stopping Playwright")
 
     async def _start(self) -> Playwright:
-        from playwright.async_api import async_playwright
-
-        self._manager = async_playwright()
         try:
+            # In a thread: nobody's event loop stands still for an import of a tenth of a second.
+            playwright = await in_thread(partial(import_module, "playwright.async_api"))
+            self._manager = playwright.async_playwright()
             driver: Playwright = await self._manager.start()
         except BaseException as error:
-            # Only a loop that is torn down cancels this task. Playwright has let go of its process
-            # by now, but the frames that were left still know it.
+            # Playwright has let go of its process by now, but the frames that were left know it.
             for frame, _ in traceback.walk_tb(error.__traceback__):
                 _kill(frame.f_locals.get("client"))
-            raise
+            if not isinstance(error, Exception):
+                raise  # the loop is torn down: nothing else cancels this task
+            raise ConnectionFailed(
+                f"Playwright's driver does not start: {type(error).__name__}: {error}; "
+                "`python -m pip install --force-reinstall playwright` repairs it",
+                endpoint="",
+            ) from error
         return driver
 
     async def _stop(self) -> None:
