@@ -18,7 +18,7 @@ from browsercloud.browser.find import Found
 from browsercloud.browser.guard import Guard
 from browsercloud.browser.launch import Launched, Launcher, adopt
 from browsercloud.browser.memory import MemoryWatch
-from browsercloud.browser.pool import Pool, Trade
+from browsercloud.browser.pool import FIRST_REST, Pool, Trade
 from browsercloud.browser.process import BrowserProcess
 from browsercloud.browser.warm import fit, needs_fresh, warm
 from browsercloud.cdp.connection import CdpError
@@ -264,8 +264,12 @@ class LocalEngine:
             ended=lambda running: running.exited,
             room=self._room,
         )
-        kinds = [kind for kind in Browser if kind in self._programs][:1]
-        self._pool = Pool(trade, self._pool_size, kinds=kinds)
+        self._pool = Pool(
+            trade,
+            self._pool_size,
+            kinds=[self._programs.usual()],
+            first_rest=FIRST_REST if is_embedded(self.data_dir) else 0.0,
+        )
         self._pool.open()
 
     def _room(self) -> int:
