@@ -33,8 +33,6 @@ from tests.conftest import GONE_WITHIN, Site
 from tests.leaks import browsers, stray_folders, stray_tasks, wait_until_nothing_is_left
 from tests.serving import Serving, serving
 
-pytestmark = pytest.mark.usefixtures("no_pool")  # browsers are counted here
-
 LEASE_GRACE = 1.0
 
 
@@ -178,6 +176,7 @@ async def test_body_leaves_by_base_exception(client: BrowserCloud, root: Path) -
     assert browsers(root) == []
 
 
+@pytest.mark.usefixtures("no_pool")  # counts browsers while the client is open
 async def test_fifty_sessions(root: Path) -> None:
     """50 sessions, 8 at a time, through one client: all work, and none is left."""
     async with BrowserCloud() as client:
@@ -321,6 +320,7 @@ async def test_server_is_stopped_under_the_body(root: Path) -> None:
     assert browsers(root) == []
 
 
+@pytest.mark.usefixtures("no_pool")  # counts browsers while the server runs
 def test_client_of_a_server_elsewhere_is_killed(root: Path) -> None:
     """The lease breaks with its process: the server releases its sessions after the grace."""
     with serving(root, "--lease-grace", str(LEASE_GRACE)) as server:

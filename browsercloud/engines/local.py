@@ -204,8 +204,8 @@ class LocalEngine:
     def leave_nothing(self) -> None:
         """Nobody is to take over from here: if we are killed now, nothing gets the grace."""
         if self._guard is not None:
-            for session_id in self._browsers:
-                self._guard.ending(session_id)
+            for running in self._browsers.values():
+                self._guard.ending(running.folder.name)
 
     @property
     def sandbox_reason(self) -> str | None:

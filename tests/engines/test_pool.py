@@ -157,10 +157,15 @@ async def test_options_make_it_the_same_as_a_fresh_one(
     told = []
     for engine in (fresh, pooled):
         handle = await engine.start("one", options)
-        here = [handle.user_agent, await evaluate(handle.endpoint, WINDOW), await _tab(handle)]
+        here = [
+            handle.user_agent,
+            await evaluate(handle.endpoint, WINDOW),
+            await _tab(handle, options),
+        ]
         await go(handle.endpoint, f"{site.url}/")
         here.append(await evaluate(handle.endpoint, TOLD))
-        headers = {name.lower(): value for name, value in site.seen[-1][1].items()}
+        sent = [headers for path, headers in site.seen if path == "/"][-1]
+        headers = {name.lower(): value for name, value in sent.items()}
         told.append([*here, headers])
     assert pid == _pid(pooled._browsers["one"])
     assert told[0] == told[1]
@@ -169,15 +174,23 @@ async def test_options_make_it_the_same_as_a_fresh_one(
     await pooled.close()
 
 
-async def _tab(handle: Any) -> Any:
-    """What a new tab says of its size; it is closed again."""
+async def _tab(handle: Any, options: SessionOptions) -> Any:
+    """What a new tab says of its size, once that is the one asked for; it is closed again."""
     async with await CdpConnection.open(handle.endpoint) as cdp:
         target = await cdp.send("Target.createTarget", {"url": "about:blank"})
         attached = await cdp.send("Target.attachToTarget", {**target, "flatten": True})
+        # Only the page's own scripts wait for the overrides; another driver need not.
+        there = f"innerWidth == {options.dimensions.width} && done()"
+        ready = f"new Promise(done => setInterval(() => {there}, 10))"
+        asked = {"returnByValue": True, "awaitPromise": True}
         answer = await cdp.send(
-            "Runtime.evaluate", {"expression": WINDOW, "returnByValue": True}, attached["sessionId"]
+            "Runtime.evaluate",
+            {"expression": f"{ready}.then(() => {WINDOW})", **asked},
+            attached["sessionId"],
         )
         await cdp.send("Target.closeTarget", target)
+        while len((await cdp.send("Target.getTargets"))["targetInfos"]) > 1:
+            await asyncio.sleep(0.01)  # closing is answered before the tab is gone
         return answer["result"].get("value")
 
 
