@@ -120,17 +120,20 @@ _HOMES = {
 
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
+if TYPE_CHECKING:
+    __version__: str
+else:  # hidden from type checkers, for which any name would be there otherwise
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
-        return value
-    if name == "__version__":
-        # Asked for, as reading package metadata takes time.
-        from importlib.metadata import version
+    def __getattr__(name: str) -> Any:
+        if name in _HOME_OF:
+            value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
+            return value
+        if name == "__version__":
+            # Looked up when it is asked for: reading package metadata takes time.
+            from importlib.metadata import version
 
-        return version("browsercloud")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return version("browsercloud")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -103,7 +103,7 @@ class Pool(Generic[T]):
         self._trade = trade
         self._size = size
         self._max_age = max_age
-        self._rest = first_rest
+        self._first_rest = first_rest
         self._parallel = parallel
         self._free = free
         self._asked: deque[Browser] = deque(kinds, maxlen=REMEMBERED)
@@ -111,7 +111,8 @@ class Pool(Generic[T]):
         self._launches: list[_Launch[T]] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._starts = 0
-        self._not_before = 0.0
+        self._rest_until = 0.0
+        self._retry_at = 0.0
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -148,8 +149,8 @@ class Pool(Generic[T]):
         if self._task is None:
             return None
         self._asked.append(kind)
-        self._not_before = max(self._not_before, self._now() + max(REST, self._rest))
-        self._rest = 0.0
+        self._rest_until = self._now() + max(REST, self._first_rest)
+        self._first_rest = 0.0
         self._changed.set()
         self._drop_old()
         for spare in self._spares:
@@ -216,7 +217,7 @@ class Pool(Generic[T]):
             return TICK
         if free < MACHINE_MEMORY + SESSION_MEMORY:
             return TICK
-        if (rest := self._not_before - self._now()) > 0:
+        if (rest := max(self._rest_until, self._retry_at) - self._now()) > 0:
             return min(rest, TICK)
         launch: _Launch[T] = _Launch(kind)
         launch.task = asyncio.get_running_loop().create_task(self._make(kind), name="start ahead")
@@ -242,7 +243,7 @@ class Pool(Generic[T]):
             return
         if (error := launch.task.exception()) is not None:
             log.warning("no browser could be started ahead: %s", error)
-            self._not_before = self._now() + RETRY_AFTER
+            self._retry_at = self._now() + RETRY_AFTER
             return
         spare = _Spare(launch.kind, launch.task.result(), self._now())
         self._spares.append(spare)

@@ -108,6 +108,8 @@ async def test_the_first_request_of_all_may_have_a_longer_rest(yard: Yard, poole
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await until(lambda: len(pool), "a browser too early")
+    assert await pool.take(FULL) is None
+    await until(lambda: len(pool), "a browser")
 
 
 async def test_each_is_given_away_once_and_replaced(yard: Yard, pooled: Any) -> None:
