@@ -37,6 +37,9 @@ DETACH_PATIENCE = 3.0
 STUCK_AFTER = 0.5
 """How long a cancelled start of the driver may take to end, in seconds."""
 
+START_PATIENCE = 5.0
+"""How long a start of the driver may still take when the client is closed, in seconds."""
+
 STOP_PATIENCE = 10.0
 """How long Playwright's driver may take to start or to stop, in seconds."""
 
@@ -127,9 +130,10 @@ class PlaywrightAdapter:
         except BaseException as error:
             # Playwright has let go of its process by now, but the frames that were left know it.
             for frame, _ in traceback.walk_tb(error.__traceback__):
-                _kill(frame.f_locals.get("client"))
+                _kill(client := frame.f_locals.get("client"))
+                _read_error(client)
             if not isinstance(error, Exception):
-                raise  # the loop is torn down: nothing else cancels this task
+                raise  # only `_stop`, and a loop that is torn down, cancel this task
             raise ConnectionFailed(
                 f"Playwright's driver does not start: {type(error).__name__}: {error}; "
                 "`python -m pip install --force-reinstall playwright` repairs it",
@@ -141,10 +145,12 @@ class PlaywrightAdapter:
         task = self._starting
         if task is None:
             return
-        await asyncio.wait({task}, timeout=STUCK_AFTER if task.cancelling() else None)
+        patience = STUCK_AFTER if task.cancelling() else START_PATIENCE
+        await asyncio.wait({task}, timeout=patience)
         if not task.done():
-            # The loop is being torn down. A spawn that is cancelled before its pipes are connected
-            # kills its process, and then waits for pipes that nobody connects (CPython 3.11, 3.12).
+            # It hangs, or the loop is being torn down. A spawn that is cancelled before its pipes
+            # are connected kills its process, and then waits for pipes that nobody connects
+            # (CPython 3.11, 3.12).
             task.cancel()
             await asyncio.wait({task})
         if not _failed(task):
@@ -235,6 +241,13 @@ def _kill(client: object) -> None:
     process = _process(client)
     if process is not None and process.returncode is None:
         process.kill()
+
+
+def _read_error(client: object) -> None:
+    """Playwright keeps a second copy of why its start failed; unread, asyncio calls it lost."""
+    told = getattr(getattr(client, "_transport", None), "on_error_future", None)
+    if isinstance(told, asyncio.Future) and told.done() and not told.cancelled():
+        told.exception()
 
 
 def _process(client: object) -> asyncio.subprocess.Process | None:
