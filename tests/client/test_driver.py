@@ -119,7 +119,7 @@ async def test_a_broken_driver_fails_where_it_is_used(
                     pass
         assert all(session.status.ended for session in (await client.sessions.list()).sessions)
     gc.collect()
-    assert [] == [record.message for record in caplog.records if record.name == "asyncio"]
+    assert "never retrieved" not in caplog.text
 
 
 async def test_a_server_elsewhere_needs_a_driver_for_live_sessions_only() -> None:
