@@ -129,9 +129,11 @@ class LocalEngine:
     async def sweep(self) -> None:
         """End and remove what is left of earlier engines; see `Engine.sweep`. Failures are logged.
 
-        From now on an earlier engine's guard need not wait any more.
+        From now on an earlier engine's guard need not wait any more. What dead embedded engines
+        have left elsewhere goes behind, before `close` returns: no first page waits for that.
         """
         await self._holding.sweep()
+        self._go_on(self._holding.sweep_siblings())
 
     def capacity(self) -> Capacity:
         """For how many sessions cores and memory of this machine suffice, and the sum."""
