@@ -58,7 +58,7 @@ def _begin(work: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
     return asyncio.get_running_loop().create_task(run())
 
 
-def forget(task: asyncio.Task[Any]) -> None:
+def forget(task: asyncio.Future[Any]) -> None:
     """Read the outcome of a task nobody waits for, so that asyncio does not call it lost."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.debug("a task that was given up ended with %r", error)

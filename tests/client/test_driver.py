@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
 from collections.abc import Callable
@@ -42,8 +43,12 @@ def node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
 
 def drivers() -> list[psutil.Process]:
     """The drivers of this process, up or not."""
-    children = psutil.Process().children()
-    return [child for child in children if "run-driver" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it ends this very moment
+            if "run-driver" in child.cmdline():
+                found.append(child)
+    return found
 
 
 async def test_open_does_not_wait_for_the_driver(root: Path, node: Program) -> None:
@@ -94,7 +99,12 @@ async def test_a_driver_that_hangs_is_ended(node: Program, monkeypatch: pytest.M
 
 
 def _children_named(name: str) -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if child.name() == name]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if child.name() == name and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+    return found
 
 
 @pytest.mark.parametrize("broken", ["exit 1", None])

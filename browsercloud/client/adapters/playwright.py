@@ -128,10 +128,7 @@ class PlaywrightAdapter:
             self._manager = playwright.async_playwright()
             driver: Playwright = await self._manager.start()
         except BaseException as error:
-            # Playwright has let go of its process by now, but the frames that were left know it.
-            for frame, _ in traceback.walk_tb(error.__traceback__):
-                _kill(client := frame.f_locals.get("client"))
-                _read_error(client)
+            _clear_away(error)
             if not isinstance(error, Exception):
                 raise  # only `_stop`, and a loop that is torn down, cancel this task
             raise ConnectionFailed(
@@ -232,6 +229,20 @@ class PlaywrightConnection:
         await settle(self.close, patience=DETACH_PATIENCE + 1, what="detaching Playwright")
 
 
+def _clear_away(error: BaseException) -> None:
+    """End what a start that failed has left: a process, and futures that fail with nobody there.
+
+    Playwright has let go of both by now, but the frames that were left still know them.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        client = frame.f_locals.get("client")
+        _kill(client)
+        told = getattr(getattr(client, "_transport", None), "on_error_future", None)
+        for left in (told, *frame.f_locals.values()):
+            if isinstance(left, asyncio.Future):
+                left.add_done_callback(forget)
+
+
 def _kill(client: object) -> None:
     """Kill the driver of Playwright's inner *client*, if it still runs; asyncio collects it.
 
@@ -241,13 +252,6 @@ def _kill(client: object) -> None:
     process = _process(client)
     if process is not None and process.returncode is None:
         process.kill()
-
-
-def _read_error(client: object) -> None:
-    """Playwright keeps a second copy of why its start failed; unread, asyncio calls it lost."""
-    told = getattr(getattr(client, "_transport", None), "on_error_future", None)
-    if isinstance(told, asyncio.Future) and told.done() and not told.cancelled():
-        told.exception()
 
 
 def _process(client: object) -> asyncio.subprocess.Process | None:
