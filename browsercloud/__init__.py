@@ -5,41 +5,45 @@ async with BrowserCloud() as client:
         await session.page.goto("https://example.com")
 """
 
-from browsercloud.client.client import BrowserCloud
-from browsercloud.client.live import LiveSession
-from browsercloud.errors import (
-    BrowserCloudError,
-    BrowserCrashed,
-    BrowserNotFound,
-    Conflict,
-    ConnectionFailed,
-    InvalidRequest,
-    LaunchFailed,
-    LeaseLost,
-    NoCapacity,
-    NotAuthorized,
-    ReleasedElsewhere,
-    ServiceError,
-    SessionEnded,
-    SessionNotFound,
-    SessionTimedOut,
-    UsageError,
-)
-from browsercloud.models import (
-    Browser,
-    Dimensions,
-    LiveDetails,
-    LivePage,
-    Released,
-    ReleaseReason,
-    ServerCapacity,
-    Session,
-    SessionEvent,
-    SessionFailure,
-    SessionList,
-    SessionOptions,
-    SessionStatus,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from browsercloud.client.client import BrowserCloud
+    from browsercloud.client.live import LiveSession
+    from browsercloud.errors import (
+        BrowserCloudError,
+        BrowserCrashed,
+        BrowserNotFound,
+        Conflict,
+        ConnectionFailed,
+        InvalidRequest,
+        LaunchFailed,
+        LeaseLost,
+        NoCapacity,
+        NotAuthorized,
+        ReleasedElsewhere,
+        ServiceError,
+        SessionEnded,
+        SessionNotFound,
+        SessionTimedOut,
+        UsageError,
+    )
+    from browsercloud.models import (
+        Browser,
+        Dimensions,
+        LiveDetails,
+        LivePage,
+        Released,
+        ReleaseReason,
+        ServerCapacity,
+        Session,
+        SessionEvent,
+        SessionFailure,
+        SessionList,
+        SessionOptions,
+        SessionStatus,
+    )
 
 __all__ = [
     "Browser",
@@ -75,11 +79,62 @@ __all__ = [
     "UsageError",
 ]
 
+_HOMES = {
+    "browsercloud.client.client": ("BrowserCloud",),
+    "browsercloud.client.live": ("LiveSession",),
+    "browsercloud.errors": (
+        "BrowserCloudError",
+        "BrowserCrashed",
+        "BrowserNotFound",
+        "Conflict",
+        "ConnectionFailed",
+        "InvalidRequest",
+        "LaunchFailed",
+        "LeaseLost",
+        "NoCapacity",
+        "NotAuthorized",
+        "ReleasedElsewhere",
+        "ServiceError",
+        "SessionEnded",
+        "SessionNotFound",
+        "SessionTimedOut",
+        "UsageError",
+    ),
+    "browsercloud.models": (
+        "Browser",
+        "Dimensions",
+        "LiveDetails",
+        "LivePage",
+        "Released",
+        "ReleaseReason",
+        "ServerCapacity",
+        "Session",
+        "SessionEvent",
+        "SessionFailure",
+        "SessionList",
+        "SessionOptions",
+        "SessionStatus",
+    ),
+}
+"""Where each name is defined: that module is loaded when one of its names is asked for."""
 
-def __getattr__(name: str) -> str:
-    """Look the version up when it is asked for: reading package metadata takes time."""
-    if name == "__version__":
-        from importlib.metadata import version
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-        return version("browsercloud")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:
+    __version__: str
+else:  # hidden from type checkers, for which any name would be there otherwise
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOME_OF:
+            value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
+            return value
+        if name == "__version__":
+            # Looked up when it is asked for: reading package metadata takes time.
+            from importlib.metadata import version
+
+            return version("browsercloud")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

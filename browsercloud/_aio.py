@@ -39,7 +39,7 @@ async def settle(work: Callable[[], Awaitable[T]], *, patience: float, what: str
         break
     if not task.done():
         task.cancel(f"{what} took longer than {patience:g} s")
-        task.add_done_callback(_forget)
+        task.add_done_callback(forget)
         log.error("%s did not end within %g s", what, patience)
     if cancelled is not None:
         failure = task.exception() if task.done() and not task.cancelled() else None
@@ -58,7 +58,7 @@ def _begin(work: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
     return asyncio.get_running_loop().create_task(run())
 
 
-def _forget(task: asyncio.Task[Any]) -> None:
+def forget(task: asyncio.Future[Any]) -> None:
     """Read the outcome of a task nobody waits for, so that asyncio does not call it lost."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.debug("a task that was given up ended with %r", error)
@@ -67,7 +67,7 @@ def _forget(task: asyncio.Task[Any]) -> None:
 def give_up(task: asyncio.Task[Any]) -> None:
     """Cancel *task* without waiting for it."""
     task.cancel()
-    task.add_done_callback(_forget)
+    task.add_done_callback(forget)
 
 
 async def join(task: asyncio.Task[T] | asyncio.Future[T]) -> T:

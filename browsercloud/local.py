@@ -12,19 +12,25 @@ import logging
 import os
 import secrets
 import threading
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from browsercloud._aio import join, settle
+from browsercloud._aio import close_all, in_thread, join, settle
 from browsercloud.engines.base import Engine
 from browsercloud.engines.folders import embedded_data_dir
 from browsercloud.engines.local import LocalEngine
-from browsercloud.server.app import Server
-from browsercloud.server.config import ServerConfig
-from browsercloud.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from browsercloud.server.app import Server
 
 log = logging.getLogger(__name__)
+
+MEMORY_CAP = 2**31
+"""Bytes that one session may use: what `browsercloud serve` has when it is not told."""
 
 START_PATIENCE = 60.0
 STOP_PATIENCE = 30.0
@@ -128,23 +134,43 @@ class LocalServer:
         self._loop = asyncio.get_running_loop()
         if self._asked.is_set():
             self._stop.set()
+        closers: list[Callable[[], Awaitable[object]]] = []
+        try:
+            engine = self._engine
+            if engine is None:
+                engine = await self._local_engine(closers)
+            # In a thread: the browser that has just begun to start is looked after meanwhile.
+            await in_thread(partial(import_module, "browsercloud.server.app"))
+            server = self._server(engine)
+            closers.append(server.stop)
+            await server.start()
+            self._ready.set_result(server.url)
+            await self._stop.wait()
+        finally:
+            await close_all(closers)
+
+    async def _local_engine(self, closers: list[Callable[[], Awaitable[object]]]) -> LocalEngine:
+        engine = LocalEngine(
+            embedded_data_dir(),
+            chromium=self._chromium,
+            headless_shell=self._headless_shell,
+            memory_cap=MEMORY_CAP,
+            pool_size=self._pool_size,
+        )
+        closers.append(engine.close)
+        # Before the server is: loading that takes as long as the first browser needs to start.
+        await engine.open()
+        return engine
+
+    def _server(self, engine: Engine) -> Server:
+        from browsercloud.server.app import Server
+        from browsercloud.server.config import ServerConfig
+        from browsercloud.stores.memory import MemoryStore
+
         config = ServerConfig(
             port=0,
             api_key=self.api_key,
             lease_grace=self._lease_grace,
             handler_cancellation=self._handler_cancellation,
         )
-        engine = self._engine or LocalEngine(
-            embedded_data_dir(),
-            chromium=self._chromium,
-            headless_shell=self._headless_shell,
-            memory_cap=config.session_memory,
-            pool_size=self._pool_size,
-        )
-        server = Server(config, engine, MemoryStore())
-        try:
-            await server.start()
-            self._ready.set_result(server.url)
-            await self._stop.wait()
-        finally:
-            await server.stop()
+        return Server(config, engine, MemoryStore())

@@ -9,12 +9,13 @@ import pytest
 import browsercloud
 
 PACKAGE = Path(browsercloud.__file__).parent
-BASE = {"models", "wire", "errors", "_aio"}
+BASE = {"models", "wire", "errors", "_aio", "_later"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "models": set(),
     "errors": {"models"},  # for a type only
     "_aio": set(),
+    "_later": set(),
     "wire": {"models", "errors"},
     "client": BASE | {"local"},  # local inside one function only, see below
     "cdp": BASE,
@@ -51,7 +52,10 @@ def part_of(file: Path) -> str:
 
 
 def imports(file: Path) -> Iterator[tuple[str, bool]]:
-    """Every module that *file* imports, and whether it does so inside a function or for types."""
+    """Every module that *file* imports, and whether it does so inside a function or for types.
+
+    A name that is handed on to be imported, as to `later`, counts as well.
+    """
     tree = ast.parse(file.read_text())
     top = {id(node) for node in tree.body}
     for node in ast.walk(tree):
@@ -65,6 +69,19 @@ def imports(file: Path) -> Iterator[tuple[str, bool]]:
                 yield node.module, id(node) not in top
         elif isinstance(node, ast.Import):
             yield from ((alias.name, id(node) not in top) for alias in node.names)
+        elif isinstance(node, ast.Call) and (name := _imported_by_name(node)):
+            yield name, True
+
+
+def _imported_by_name(call: ast.Call) -> str | None:
+    """The module in `later("…")`, `import_module("…")` or `partial(import_module, "…")`."""
+    words = [call.func, *call.args]
+    if isinstance(words[0], ast.Name) and words[0].id == "partial":
+        del words[0]
+    match words:
+        case [ast.Name(id="later" | "import_module"), ast.Constant(value=str(name))]:
+            return name
+    return None
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
@@ -90,6 +107,26 @@ def test_the_client_loads_the_server_only_when_it_embeds_one() -> None:
         if name == "browsercloud.local"
     ]
     assert {("client.py", True)} == set(users)
+
+
+def test_what_is_loaded_later_is_what_types_say() -> None:
+    """`x = later("a.x")` stands beside an import of that very module for type checkers."""
+    for file in FILES:
+        tree = ast.parse(file.read_text())
+        blocks = [node for node in tree.body if isinstance(node, ast.If) and node.orelse]
+        for block in blocks:
+            typed = {
+                alias.name: f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+                for node in block.body
+                if isinstance(node, ast.ImportFrom | ast.Import)
+                for alias in node.names
+            }
+            found = {
+                ast.unparse(node.targets[0]): _imported_by_name(node.value)
+                for node in block.orelse
+                if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+            }
+            assert {name: home + name for name, home in typed.items()} == found, file
 
 
 @pytest.mark.parametrize("package", HOMES)

@@ -75,15 +75,20 @@ def look(pid: int) -> Process | None:
     """The process with this id, or `None`."""
     if not has_proc():
         return next((process for process in _from_ps("-p", str(pid)) if process.pid == pid), None)
+    return _from_proc(str(pid))
+
+
+def _from_proc(name: str) -> Process | None:
+    # Plain words and no `Path`, and bytes: each end of a browser reads this of every process.
     try:
-        stat = (PROC / str(pid) / "stat").read_text(errors="replace")
-        command = (PROC / str(pid) / "cmdline").read_bytes()
+        with open(f"{PROC}/{name}/stat", "rb") as one, open(f"{PROC}/{name}/cmdline", "rb") as two:
+            stat, command = one.read(), two.read()
+        # The name in parentheses may hold anything, spaces and parentheses too.
+        fields = stat[stat.rindex(b")") + 2 :].split(None, 20)
     except (OSError, ValueError):
         return None
-    # The name in parentheses may hold anything, spaces and parentheses too.
-    fields = stat[stat.rindex(")") + 2 :].split()
     text = command.replace(b"\0", b" ").decode(errors="replace")
-    return Process(pid, int(fields[2]), int(fields[19]), fields[0] in "ZX", text)
+    return Process(int(name), int(fields[2]), int(fields[19]), fields[0] in b"ZX", text)
 
 
 def has_proc() -> bool:
@@ -97,7 +102,7 @@ def processes() -> Iterator[Process]:
         yield from _from_ps("-A")
         return
     for name in os.listdir(PROC):
-        if name.isdigit() and (process := look(int(name))) is not None:
+        if name.isdigit() and (process := _from_proc(name)) is not None:
             yield process
 
 

@@ -33,6 +33,10 @@ REST = 0.1
 Whoever asked attaches to it now, and a Chromium that starts takes a core from that.
 """
 
+FIRST_REST = 2.0
+"""The same after the first request of all, in somebody's own program: a script that needs one
+browser, and ends, does not pay for a second one, and its first page has both cores."""
+
 RETRY_AFTER = 10.0
 """Seconds without another try after a browser could not be started ahead."""
 
@@ -81,7 +85,8 @@ class Pool(Generic[T]):
 
     It yields to demand: what the running sessions need goes first, cores as well as room. *kinds*
     are wanted before anybody has asked; afterwards those that were asked for lately, in
-    proportion. *free* tells the free memory in bytes, blocking. It must be closed.
+    proportion. *first_rest* is for how many seconds none is started after the first request.
+    *free* tells the free memory in bytes, blocking. It must be closed.
     """
 
     def __init__(
@@ -91,12 +96,14 @@ class Pool(Generic[T]):
         *,
         kinds: Sequence[Browser] = (Browser.CHROMIUM,),
         max_age: float = MAX_AGE,
+        first_rest: float = 0.0,
         parallel: int = max(1, (os.cpu_count() or 1) // 2),
         free: Callable[[], int] = free_memory,
     ) -> None:
         self._trade = trade
         self._size = size
         self._max_age = max_age
+        self._first_rest = first_rest
         self._parallel = parallel
         self._free = free
         self._asked: deque[Browser] = deque(kinds, maxlen=REMEMBERED)
@@ -104,7 +111,8 @@ class Pool(Generic[T]):
         self._launches: list[_Launch[T]] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._starts = 0
-        self._not_before = 0.0
+        self._rest_until = 0.0
+        self._retry_at = 0.0
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -141,7 +149,8 @@ class Pool(Generic[T]):
         if self._task is None:
             return None
         self._asked.append(kind)
-        self._not_before = max(self._not_before, self._now() + REST)
+        self._rest_until = self._now() + max(REST, self._first_rest)
+        self._first_rest = 0.0
         self._changed.set()
         self._drop_old()
         for spare in self._spares:
@@ -208,7 +217,7 @@ class Pool(Generic[T]):
             return TICK
         if free < MACHINE_MEMORY + SESSION_MEMORY:
             return TICK
-        if (rest := self._not_before - self._now()) > 0:
+        if (rest := max(self._rest_until, self._retry_at) - self._now()) > 0:
             return min(rest, TICK)
         launch: _Launch[T] = _Launch(kind)
         launch.task = asyncio.get_running_loop().create_task(self._make(kind), name="start ahead")
@@ -234,7 +243,7 @@ class Pool(Generic[T]):
             return
         if (error := launch.task.exception()) is not None:
             log.warning("no browser could be started ahead: %s", error)
-            self._not_before = self._now() + RETRY_AFTER
+            self._retry_at = self._now() + RETRY_AFTER
             return
         spare = _Spare(launch.kind, launch.task.result(), self._now())
         self._spares.append(spare)

@@ -7,11 +7,15 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
-
-import aiohttp
+from typing import TYPE_CHECKING, Any
 
 from browsercloud._aio import deadline, settle, stop_task
+from browsercloud._later import later
+
+if TYPE_CHECKING:
+    import aiohttp
+else:
+    aiohttp = later("aiohttp")
 
 OPEN_TIMEOUT = 10.0
 CALL_TIMEOUT = 30.0

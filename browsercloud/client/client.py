@@ -174,6 +174,7 @@ class BrowserCloud:
                 headless_shell=self.config.headless_shell,
                 pool_size=self.config.pool,
             )
+            self.playwright.begin()
             await self._embedded.start()
             url, api_key = self._embedded.url, self._embedded.api_key
         await self._transport.open(url, api_key)

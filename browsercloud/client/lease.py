@@ -10,13 +10,18 @@ import asyncio
 import logging
 import os
 import uuid
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-import aiohttp
-
 from browsercloud._aio import keep_alive, stop_task
+from browsercloud._later import later
 from browsercloud.client.transport import Transport
 from browsercloud.errors import BrowserCloudError, ServiceError
+
+if TYPE_CHECKING:
+    import aiohttp
+else:
+    aiohttp = later("aiohttp")
 
 log = logging.getLogger(__name__)
 

@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from attrs import frozen
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception,
-    stop_any,
-    stop_before_delay,
-    wait_exponential_jitter,
-)
-from tenacity.stop import stop_base
 
+from browsercloud._later import later
 from browsercloud.errors import ConnectionFailed, LaunchFailed, ServiceError
+
+if TYPE_CHECKING:
+    import tenacity
+else:
+    tenacity = later("tenacity")
 
 T = TypeVar("T")
 
@@ -26,8 +23,6 @@ log = logging.getLogger(__name__)
 
 UNREACHABLE_ATTEMPTS = 5
 """How often in a row a server may be unreachable before that is the answer (about 3 s)."""
-
-_backoff = wait_exponential_jitter(multiplier=0.1, max=2.0, exp_base=2.5, jitter=0.1)
 
 
 @frozen(kw_only=True)
@@ -76,10 +71,10 @@ async def repeat(
     counter = _Unreachable()
     try:
         async with asyncio.timeout(deadline):
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception(policy.repeats),
+            async for attempt in tenacity.AsyncRetrying(
+                retry=tenacity.retry_if_exception(policy.repeats),
                 wait=_wait,
-                stop=stop_any(stop_before_delay(deadline), counter),
+                stop=lambda state: counter(state) or tenacity.stop_before_delay(deadline)(state),
                 before_sleep=lambda state: _say(state, what),
                 reraise=True,
             ):
@@ -94,28 +89,29 @@ async def repeat(
     raise AssertionError("unreachable: the loop returns or raises")
 
 
-class _Unreachable(stop_base):
+class _Unreachable:
     """Counts how often in a row the server could not be reached."""
 
     def __init__(self) -> None:
         self.last: BaseException | None = None
         self._count = 0
 
-    def __call__(self, retry_state: RetryCallState) -> bool:
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
         outcome = retry_state.outcome
         self.last = outcome.exception() if outcome is not None else None
         self._count = self._count + 1 if isinstance(self.last, ConnectionFailed) else 0
         return self._count >= UNREACHABLE_ATTEMPTS
 
 
-def _wait(state: RetryCallState) -> float:
+def _wait(state: tenacity.RetryCallState) -> float:
+    grow = tenacity.wait_exponential_jitter(multiplier=0.1, max=2.0, exp_base=2.5, jitter=0.1)
     error = state.outcome.exception() if state.outcome is not None else None
     if isinstance(error, ServiceError) and error.retry_after is not None:
         # A server that says 0 does not mean to be asked without a pause.
-        return max(error.retry_after, _backoff(state))
-    return _backoff(state)
+        return max(error.retry_after, grow(state))
+    return grow(state)
 
 
-def _say(state: RetryCallState, what: str) -> None:
+def _say(state: tenacity.RetryCallState, what: str) -> None:
     error = state.outcome.exception() if state.outcome is not None else None
     log.info("%s: try %d failed (%s); again", what, state.attempt_number, error)

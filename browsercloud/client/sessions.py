@@ -9,12 +9,12 @@ import math
 import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Literal, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import attrs
 
-from browsercloud import wire
 from browsercloud._aio import give_up, settle
+from browsercloud._later import later
 from browsercloud.client.config import ClientConfig
 from browsercloud.client.events import HELD, events_page
 from browsercloud.client.retries import AGAIN_IS_FINE, CHANGES_NOTHING, SAME_ID, Policy, repeat
@@ -44,6 +44,11 @@ from browsercloud.models import (
     SessionOptions,
     SessionStatus,
 )
+
+if TYPE_CHECKING:
+    from browsercloud import wire
+else:
+    wire = later("browsercloud.wire")
 
 log = logging.getLogger(__name__)
 
@@ -420,9 +425,9 @@ def _wire_name(name: str) -> str:
     known = [attribute.name for attribute in attrs.fields(SessionOptions)]
     if name in known:
         return wire.camel(name)
-    for later, python in LATER_OPTIONS.items():
-        if name == python:
-            raise wire.invalid([(name, f"this version does not offer it ({later} on the wire)")])
+    for theirs, ours in LATER_OPTIONS.items():
+        if name == ours:
+            raise wire.invalid([(name, f"this version does not offer it ({theirs} on the wire)")])
     close = difflib.get_close_matches(name, [*known, "session_id"], n=1)
     known.append("session_id")
     hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from typing import Any, TypedDict, TypeGuard, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard, Unpack
 from urllib.parse import urlsplit
 
-import aiohttp
-
-from browsercloud import wire
+from browsercloud._later import later
 from browsercloud.errors import (
     ENDINGS,
     SERVICE_ERRORS,
@@ -21,6 +19,14 @@ from browsercloud.errors import (
     SessionEnded,
     UsageError,
 )
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from browsercloud import wire
+else:
+    aiohttp = later("aiohttp")
+    wire = later("browsercloud.wire")
 
 
 class RequestArgs(TypedDict, total=False):

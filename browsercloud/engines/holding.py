@@ -68,17 +68,12 @@ class Holding:
         return None if left is None else (name, left)
 
     async def sweep(self) -> None:
-        """End and remove what is left of earlier engines. Failures are logged.
+        """End and remove what is left of earlier engines here. Failures are logged.
 
         From now on an earlier engine's guard need not wait any more.
         """
         found = set(self.left)
-
-        def work() -> None:
-            sweep(self.data_dir, found)
-            if is_embedded(self.data_dir):
-                sweep_siblings(self.data_dir)
-
+        work = partial(sweep, self.data_dir, found)
         try:
             await settle(lambda: in_thread(work), patience=SWEEP_PATIENCE, what="the sweep")
         except OSError as error:
@@ -90,6 +85,11 @@ class Holding:
                 self.guard.gone(name)
         if self.guard is not None:
             self.guard.taken()
+
+    async def sweep_siblings(self) -> None:
+        """End and remove what embedded engines have left that are dead. Failures are logged."""
+        if is_embedded(self.data_dir):
+            await in_thread(partial(sweep_siblings, self.data_dir))
 
     async def release(self, is_empty: Callable[[], bool]) -> None:
         """Folder, guard, lock: in this order, so that a kill in between leaves nothing.

@@ -18,7 +18,7 @@ from browsercloud.browser.find import Found
 from browsercloud.browser.guard import Guard
 from browsercloud.browser.launch import Launched, Launcher, adopt
 from browsercloud.browser.memory import MemoryWatch
-from browsercloud.browser.pool import Pool, Trade
+from browsercloud.browser.pool import FIRST_REST, Pool, Trade
 from browsercloud.browser.process import BrowserProcess
 from browsercloud.browser.warm import fit, needs_fresh, warm
 from browsercloud.cdp.connection import CdpError
@@ -129,9 +129,11 @@ class LocalEngine:
     async def sweep(self) -> None:
         """End and remove what is left of earlier engines; see `Engine.sweep`. Failures are logged.
 
-        From now on an earlier engine's guard need not wait any more.
+        From now on an earlier engine's guard need not wait any more. What dead embedded engines
+        have left elsewhere goes behind, before `close` returns: no first page waits for that.
         """
         await self._holding.sweep()
+        self._go_on(self._holding.sweep_siblings())
 
     def capacity(self) -> Capacity:
         """For how many sessions cores and memory of this machine suffice, and the sum."""
@@ -264,8 +266,12 @@ class LocalEngine:
             ended=lambda running: running.exited,
             room=self._room,
         )
-        kinds = [kind for kind in Browser if kind in self._programs][:1]
-        self._pool = Pool(trade, self._pool_size, kinds=kinds)
+        self._pool = Pool(
+            trade,
+            self._pool_size,
+            kinds=[self._programs.usual()],
+            first_rest=FIRST_REST if is_embedded(self.data_dir) else 0.0,
+        )
         self._pool.open()
 
     def _room(self) -> int:

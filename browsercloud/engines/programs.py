@@ -30,6 +30,10 @@ class Programs:
         if not self._found and missing is not None:
             raise missing
 
+    def usual(self) -> Browser:
+        """The kind that is likely to be asked for: one with a setting before one that was found."""
+        return min(self._found, key=lambda kind: self._settings[kind] is None)
+
     def __contains__(self, kind: Browser) -> bool:
         """Whether it was there when last looked for."""
         return kind in self._found

@@ -101,6 +101,17 @@ async def pooled(yard: Yard) -> AsyncIterator[Callable[..., Awaitable[Pool[Fake]
     assert len(yard.ended) == len(set(yard.ended))
 
 
+async def test_the_first_request_of_all_may_have_a_longer_rest(yard: Yard, pooled: Any) -> None:
+    """No browser is started for that long after it; whoever asks again ends the waiting."""
+    pool = await pooled(1, first_rest=60.0)
+    assert await pool.take(FULL) is not None
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await until(lambda: len(pool), "a browser too early")
+    assert await pool.take(FULL) is None
+    await until(lambda: len(pool), "a browser")
+
+
 async def test_each_is_given_away_once_and_replaced(yard: Yard, pooled: Any) -> None:
     """Ten takers get ten browsers, none of them twice, and the pool is full again afterwards."""
     pool = await pooled(2)

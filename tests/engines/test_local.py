@@ -404,7 +404,10 @@ async def test_a_successor_sweeps_what_a_killed_server_left(
 
 
 async def test_an_embedded_engine_sweeps_dead_siblings_only(root: Path) -> None:
-    """The folder of a dead program is cleaned up, that of a living one is not touched."""
+    """The folder of a dead program is gone at the latest when the engine is closed.
+
+    That of a living program is not touched.
+    """
     with _embedding("-", Browser.HEADLESS_SHELL, 1) as (pid, dead):
         os.kill(dead["guard"], signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
@@ -413,10 +416,10 @@ async def test_an_embedded_engine_sweeps_dead_siblings_only(root: Path) -> None:
             engine = LocalEngine(embedded_data_dir())
             await engine.open()
             await engine.sweep()
+            await engine.close()
             assert [] == living(Path(dead["folder"]))
             assert not Path(dead["folder"]).exists()
             assert [] != living(Path(other["folder"]))
-            await engine.close()
         folder = Path(other["folder"])
         await until(lambda: not folder.exists(), "the guard's work")
 

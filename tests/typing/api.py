@@ -3,6 +3,7 @@
 from playwright.async_api import Browser as PlaywrightBrowser
 from playwright.async_api import BrowserContext, Page
 
+import browsercloud
 from browsercloud import (
     Browser,
     BrowserCloud,
@@ -81,3 +82,11 @@ def errors(error: SessionEnded) -> None:
     if isinstance(error, BrowserCrashed) and error.session and error.session.error:
         lines: tuple[str, ...] = error.session.error.stderr
         print(reason, lines)
+
+
+def names() -> None:
+    """What is loaded when it is asked for has its type all the same, and what is not there none."""
+    client: browsercloud.BrowserCloud = BrowserCloud()
+    version: str = browsercloud.__version__
+    browsercloud.BrowserClout()  # type: ignore[attr-defined]
+    print(client, version)

@@ -1,6 +1,7 @@
 """`client.playwright`: one Playwright driver for each client, and connections to sessions.
 
-Playwright is imported when the first session needs it.
+Playwright is imported, in a thread, when its driver is started: when a client that embeds its
+server opens, as such a client is there for sessions, else beside the first session's create.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from browsercloud._aio import in_thread, join, settle
+from browsercloud._aio import forget, in_thread, join, settle
 from browsercloud.client.config import ClientConfig
 from browsercloud.client.transport import ended_error
 from browsercloud.errors import ConnectionFailed, UsageError
@@ -34,6 +36,9 @@ DETACH_PATIENCE = 3.0
 
 STUCK_AFTER = 0.5
 """How long a cancelled start of the driver may take to end, in seconds."""
+
+START_PATIENCE = 5.0
+"""How long a start of the driver may still take when the client is closed, in seconds."""
 
 STOP_PATIENCE = 10.0
 """How long Playwright's driver may take to start or to stop, in seconds."""
@@ -77,6 +82,10 @@ class PlaywrightAdapter:
         """A connection that is not open yet."""
         return PlaywrightConnection(self, endpoint, timeout=self._config.connect_timeout)
 
+    def begin(self) -> None:
+        """Begin to start the driver behind. A failure is told to whoever needs the driver."""
+        self.start().add_done_callback(forget)
+
     def start(self) -> asyncio.Task[Playwright]:
         """Begin to start the driver, if that has not been done, without waiting for it.
 
@@ -115,27 +124,32 @@ class PlaywrightAdapter:
             await asyncio.wait(set(self._leftover), timeout=DETACH_PATIENCE)
 
     async def _start(self) -> Playwright:
-        from playwright.async_api import async_playwright
-
-        self._manager = async_playwright()
         try:
+            # In a thread: nobody's event loop stands still for an import of a tenth of a second.
+            playwright = await in_thread(partial(import_module, "playwright.async_api"))
+            self._manager = playwright.async_playwright()
             driver: Playwright = await self._manager.start()
         except BaseException as error:
-            # Only a loop that is torn down cancels this task. Playwright has let go of its process
-            # by now, but the frames that were left still know it.
-            for frame, _ in traceback.walk_tb(error.__traceback__):
-                _kill(frame.f_locals.get("client"))
-            raise
+            _clear_away(error)
+            if not isinstance(error, Exception):
+                raise  # only `_stop`, and a loop that is torn down, cancel this task
+            raise ConnectionFailed(
+                f"Playwright's driver does not start: {type(error).__name__}: {error}; "
+                "`python -m pip install --force-reinstall playwright` repairs it",
+                endpoint="",
+            ) from error
         return driver
 
     async def _stop(self) -> None:
         task = self._starting
         if task is None:
             return
-        await asyncio.wait({task}, timeout=STUCK_AFTER if task.cancelling() else None)
+        patience = STUCK_AFTER if task.cancelling() else START_PATIENCE
+        await asyncio.wait({task}, timeout=patience)
         if not task.done():
-            # The loop is being torn down. A spawn that is cancelled before its pipes are connected
-            # kills its process, and then waits for pipes that nobody connects (CPython 3.11, 3.12).
+            # It hangs, or the loop is being torn down. A spawn that is cancelled before its pipes
+            # are connected kills its process, and then waits for pipes that nobody connects
+            # (CPython 3.11, 3.12).
             task.cancel()
             await asyncio.wait({task})
         if not _failed(task):
@@ -239,6 +253,20 @@ class PlaywrightConnection:
 
     async def __aexit__(self, *_: object) -> None:
         await settle(self.close, patience=DETACH_PATIENCE + 1, what="detaching Playwright")
+
+
+def _clear_away(error: BaseException) -> None:
+    """End what a start that failed has left: a process, and futures that fail with nobody there.
+
+    Playwright has let go of both by now, but the frames that were left still know them.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        client = frame.f_locals.get("client")
+        _kill(client)
+        told = getattr(getattr(client, "_transport", None), "on_error_future", None)
+        for left in (told, *frame.f_locals.values()):
+            if isinstance(left, asyncio.Future):
+                left.add_done_callback(forget)
 
 
 def _kill(client: object) -> None:
