@@ -127,7 +127,7 @@ async def test_a_broken_driver_fails_where_it_is_used(
             with pytest.raises(ConnectionFailed, match="driver does not start.*playwright"):
                 async with client.session(browser="headless-shell"):
                     pass
-        assert all(session.status.ended for session in (await client.sessions.list()).sessions)
+        assert all(session.release_reason for session in (await client.sessions.list()).sessions)
     gc.collect()
     assert "never retrieved" not in caplog.text
 
