@@ -116,7 +116,7 @@ class Leg(asyncio.Protocol):
         if size > HEADER and not (self.left or self._held or peer.waiting):
             length, body = data[1] & 0x7F, 2
             if length > LARGEST:
-                # What has a longer header is no small message: its length will not be the right one.
+                # With a longer header it is no small message: no length is right for it.
                 length, body = data[2] << 8 | data[3] if length == 126 else size, 4
             if data[1] & 0x80:
                 body += 4
