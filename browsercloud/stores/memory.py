@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import count
 from operator import attrgetter
 
 import attrs
 
-from browsercloud.models import Session, SessionEvent
+from browsercloud.models import Session, SessionEvent, SessionStatus
 from browsercloud.stores.base import KeyRow, Limits, Query, SessionRow
 
 MAX_ENDED = 10_000
@@ -21,7 +22,10 @@ class MemoryStore:
     """A `Store` in a dict. Keeps the latest 10 000 ended sessions and as many tombstones."""
 
     def __init__(self, *, max_ended: int = MAX_ENDED) -> None:
-        self._rows: dict[str, SessionRow] = {}  # in the order of creation
+        self._numbers: dict[str, int] = {}  # of each session, in the order of creation
+        self._next = count()
+        self._rows: dict[int, SessionRow] = {}
+        self._shelves = _Shelves()
         self._events: dict[str, list[SessionEvent]] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._tombstones: OrderedDict[tuple[str, str], datetime] = OrderedDict()
@@ -38,7 +42,11 @@ class MemoryStore:
 
     async def put(self, row: SessionRow) -> None:
         """Insert or replace; of too many ended rows the oldest goes, with its events."""
-        self._rows[row.session.id] = row
+        number = self._numbers.get(row.session.id)
+        if number is None:
+            number = self._numbers[row.session.id] = next(self._next)
+        self._shelves.move(number, self._rows.get(number), row)
+        self._rows[number] = row
         if row.session.status.ended:
             self._ended[row.session.id] = None
             if len(self._ended) > self._max_ended:
@@ -47,21 +55,27 @@ class MemoryStore:
 
     async def get(self, session_id: str) -> SessionRow | None:
         """The row, or `None`."""
-        return self._rows.get(session_id)
+        number = self._numbers.get(session_id)
+        return None if number is None else self._rows[number]
 
     async def list(self, query: Query) -> tuple[Sequence[SessionRow], int]:
-        """One page, newest first, and the count of all matches."""
-        rows = [row for row in reversed(self._rows.values()) if _matches(row, query)]
-        start = 0
+        """One page, newest first, and the count of all matches.
+
+        Costs the same for any number of rows, with a status or without, with one label or none.
+        Several labels at once cost as much as the rarest of them has sessions.
+        """
+        numbers = self._shelves.of(query)
+        if len(query.metadata) > 1:
+            numbers = [number for number in numbers if _labelled(self._rows[number], query)]
+        end = len(numbers)
         if query.cursor_id is not None:
             # The cursor need not match the filter: it may have ended since the last page.
-            mine = (row for row in reversed(self._rows.values()) if row.project == query.project)
-            ids = [row.session.id for row in mine]
-            if query.cursor_id not in ids:
+            cursor = await self.get(query.cursor_id)
+            if cursor is None or cursor.project != query.project:
                 raise KeyError(query.cursor_id)
-            passed = set(ids[: ids.index(query.cursor_id) + 1])
-            start = sum(1 for row in rows if row.session.id in passed)
-        return rows[start : start + query.limit], len(rows)
+            end = bisect_left(numbers, self._numbers[query.cursor_id])
+        page = reversed(numbers[max(0, end - query.limit) : end])
+        return [self._rows[number] for number in page], len(numbers)
 
     async def unended(self) -> Sequence[SessionRow]:
         """Rows not ended, oldest first."""
@@ -69,7 +83,7 @@ class MemoryStore:
 
     async def append(self, session_id: str, events: Sequence[SessionEvent]) -> None:
         """Add what is new."""
-        if session_id in self._rows:
+        if session_id in self._numbers:
             kept = self._events.setdefault(session_id, [])
             last = kept[-1].number if kept else 0
             kept.extend(event for event in events if event.number > last)
@@ -94,7 +108,8 @@ class MemoryStore:
 
     async def prune(self, before: datetime) -> int:
         """Forget what is older."""
-        old = [name for name in self._ended if _ended_at(self._rows[name].session) < before]
+        rows = ((name, self._rows[self._numbers[name]]) for name in self._ended)
+        old = [name for name, row in rows if _ended_at(row.session) < before]
         for name in old:
             del self._ended[name]
             self._forget(name)
@@ -103,7 +118,8 @@ class MemoryStore:
         return len(old)
 
     def _forget(self, session_id: str) -> None:
-        del self._rows[session_id]
+        number = self._numbers.pop(session_id)
+        self._shelves.move(number, self._rows.pop(number), None)
         self._events.pop(session_id, None)
 
     async def add_key(self, row: KeyRow) -> None:
@@ -147,10 +163,41 @@ def _ended_at(session: Session) -> datetime:
     return session.ended_at or session.created_at
 
 
-def _matches(row: SessionRow, query: Query) -> bool:
-    session: Session = row.session
-    return (
-        row.project == query.project
-        and (query.status is None or session.status is query.status)
-        and all(session.metadata.get(key) == value for key, value in query.metadata.items())
-    )
+def _labelled(row: SessionRow, query: Query) -> bool:
+    return query.metadata.items() <= row.session.metadata.items()
+
+
+_Shelf = tuple[str, tuple[str, str] | None, SessionStatus | None]
+"""A project's rows, of those the ones with a label, of those the ones in a status."""
+
+
+class _Shelves:
+    """The numbers of the rows that can be listed together, in their order."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[_Shelf, list[int]] = {}
+
+    def of(self, query: Query) -> Sequence[int]:
+        """Those that the query asks for; of several labels only the rarest is heeded."""
+        labels = query.metadata.items() or (None,)
+        shelves = (self._numbers.get((query.project, label, query.status), []) for label in labels)
+        return min(shelves, key=len)
+
+    def move(self, number: int, before: SessionRow | None, after: SessionRow | None) -> None:
+        """Put what stood where *before* says to where *after* says; `None` is nowhere."""
+        old, new = _shelves_of(before), _shelves_of(after)
+        for shelf in old - new:
+            numbers = self._numbers[shelf]
+            del numbers[bisect_left(numbers, number)]
+            if not numbers:
+                del self._numbers[shelf]
+        for shelf in new - old:
+            insort(self._numbers.setdefault(shelf, []), number)
+
+
+def _shelves_of(row: SessionRow | None) -> set[_Shelf]:
+    if row is None:
+        return set()
+    labels = (None, *row.session.metadata.items())
+    statuses = (None, row.session.status)
+    return {(row.project, label, status) for label in labels for status in statuses}

@@ -1,8 +1,9 @@
 """The CDP gateway beside no gateway: `python -m tests.bench.gateway [--against CHECKOUT]`.
 
 Upstream, gateway and client are three processes. Every row is measured in turn, several times, and
-reported as medians; CPU is that of the gateway's process. With `--against` the gateway of another
-checkout takes part. What counts are the ratios within one run.
+reported as medians; CPU is that of the gateway's process. A bare relay on asyncio takes part,
+as the floor. With `--against` the gateway of another checkout does too. What counts are the ratios
+within one run, and what a round trip takes more than the direct one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -32,6 +34,7 @@ BUSY = (1, 8, 32)
 SMALL = frame(b'{"id":1,"method":"Browser.getVersion","params":{}}', masked=True)
 MB = 2**20
 SLOW = 200 * MB
+ROUND_TRIP = "round trip"
 
 
 async def upstream() -> None:
@@ -39,6 +42,19 @@ async def upstream() -> None:
     server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     print(json.dumps({"endpoint": f"ws://127.0.0.1:{port}/devtools/browser/x"}), flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+
+
+async def relay(endpoint: str) -> None:
+    """A relay to *endpoint* that does nothing else, until standard input ends."""
+    from tests.bench.relay import Relay  # here, as another checkout may not have it
+
+    port = urlsplit(endpoint).port
+    assert port is not None
+    server = await asyncio.get_running_loop().create_server(lambda: Relay(port), "127.0.0.1", 0)
+    here = server.sockets[0].getsockname()[1]
+    url = endpoint.replace(f":{port}/", f":{here}/")
+    print(json.dumps({"urls": [url] * max(BUSY)}), flush=True)
     await asyncio.to_thread(sys.stdin.read)
 
 
@@ -149,8 +165,8 @@ async def latency(way: Way, rounds: int) -> None:
 
     await way.with_clients(1, work)
     cuts = statistics.quantiles(times, n=100)
-    way.note("round trip p50, ms", cuts[49] * 1000)
-    way.note("round trip p99, ms", cuts[98] * 1000)
+    way.note(f"{ROUND_TRIP} p50, ms", cuts[49] * 1000)
+    way.note(f"{ROUND_TRIP} p99, ms", cuts[98] * 1000)
 
 
 async def small(way: Way, busy: int, rounds: int) -> None:
@@ -223,7 +239,7 @@ def chromium_steps(rounds: int) -> list[Step]:
 async def measure(ways: list[Way], steps: list[Step], repeat: int) -> None:
     """Every row so many times, each way in turn."""
     told: set[str] = set()
-    print(f"{'median':44}" + "".join(f"{way.name:>20}" for way in ways), flush=True)
+    print(f"{'median':44}" + "".join(f"{way.name:>24}" for way in ways), flush=True)
     for step in steps:
         for turn in range(repeat):
             # Every other time the other way round: who comes first may pay for what came before.
@@ -241,11 +257,13 @@ def line(row: str, ways: list[Way]) -> str:
     base = statistics.median(ways[0].found.get(row) or [0])
     for way in ways:
         if row not in way.found:
-            cells += f"{'–':>20}"
+            cells += f"{'–':>24}"
             continue
         value = statistics.median(way.found[row])
         ratio = f" ({value / base:.2f}×)" if base and way is not ways[0] else ""
-        cells += f"{f'{value:.3g}' if value < 1000 else f'{value:.0f}'}{ratio}".rjust(20)
+        if ratio and row.startswith(ROUND_TRIP):
+            ratio = f" ({value - base:+.3f}, {ratio[2:]}"
+        cells += f"{f'{value:.3g}' if value < 1000 else f'{value:.0f}'}{ratio}".rjust(24)
     return f"{row:44}{cells}"
 
 
@@ -255,11 +273,14 @@ def run(role: str, steps: list[Step], against: Path | None, repeat: int) -> None
         _, told = stack.enter_context(child(HERE, "--role", role))
         endpoint = told["endpoint"]
         ways = [Way("direct", [endpoint] * max(BUSY), None)]
-        for name, checkout in (("gateway", HERE), ("other checkout", against)):
-            if checkout is not None:
-                arguments = ("--role", "server", "--endpoint", endpoint)
-                process, told = stack.enter_context(child(checkout, *arguments))
-                ways.append(Way(name, told["urls"], process))
+        others = [("bare relay", "relay", HERE), ("gateway", "server", HERE)]
+        if against is not None:
+            others.append(("other checkout", "server", against))
+        for name, part, checkout in others:
+            process, told = stack.enter_context(
+                child(checkout, "--role", part, "--endpoint", endpoint)
+            )
+            ways.append(Way(name, told["urls"], process))
         asyncio.run(measure(ways, steps, repeat))
 
 
@@ -270,7 +291,7 @@ def main() -> None:
     given.add_argument("--rounds", type=int, default=5_000)
     given.add_argument("--total", type=int, default=512, help="MB sent in each bulk row")
     given.add_argument("--repeat", type=int, default=5)
-    roles = ("upstream", "chromium", "server")
+    roles = ("upstream", "chromium", "relay", "server")
     given.add_argument("--role", choices=roles, help=argparse.SUPPRESS)
     given.add_argument("--endpoint", help=argparse.SUPPRESS)
     asked = given.parse_args()
@@ -278,6 +299,8 @@ def main() -> None:
         asyncio.run(upstream())
     elif asked.role == "chromium":
         asyncio.run(chromium())
+    elif asked.role == "relay":
+        asyncio.run(relay(asked.endpoint))
     elif asked.role == "server":
         asyncio.run(server(asked.endpoint, max(BUSY)))
     else:

@@ -125,6 +125,8 @@ class End(asyncio.Protocol):
 class Upstream(End):
     """Echoes what is small, acknowledges what is big, gives what it is asked for."""
 
+    giving: asyncio.Task[None] | None = None
+
     def on_upgrade(self, head: bytes) -> None:
         """Accept it; the key's digest is what aiohttp checks."""
         import base64
@@ -148,6 +150,11 @@ class Upstream(End):
             self.giving = asyncio.create_task(self._give(frame(big(size), masked=False), count))
         else:
             self.transport.write(frame(got if len(got) < KEPT else ACK, masked=False))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody takes any more."""
+        if self.giving is not None:
+            self.giving.cancel()
 
     async def _give(self, message: bytes, count: int) -> None:
         for _ in range(count):

@@ -170,6 +170,23 @@ async def test_the_counters_say_what_went_through(
         assert (counts.messages_out, counts.bytes_out) == (4, len(answers))
 
 
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 200, WHOLE - 1, WHOLE, MB])
+async def test_a_part_is_not_taken_for_a_whole(
+    cloud: Cloud, record: BODY, ends: tuple[Side, Side], size: int
+) -> None:
+    """Wherever a read ends: once for each length that a header of another size would say."""
+    client, browser = ends
+    message = frame(BINARY, b"z" * size, key=MASK)
+    cuts = [cut for cut in (1, 2, 7, 8, 9, 127, 131, 133, 135) if cut < len(message)]
+    for cut in cuts:
+        client.write(message[:cut])
+        await asyncio.sleep(0.01)  # so that it is read by itself, mostly
+        client.write(message[cut:])
+        assert await browser.read(len(message)) == message
+    counts = traffic(cloud, record)
+    assert (counts.messages_in, counts.bytes_in) == (len(cuts), len(cuts) * len(message))
+
+
 @pytest.mark.parametrize(
     ("sent", "by_driver", "counts"),
     [
