@@ -149,9 +149,9 @@ class Pool(Generic[T]):
         if self._task is None:
             return None
         self._asked.append(kind)
-        self._rest_until = self._now() + max(REST, self._first_rest)
-        self._first_rest = 0.0
-        self._changed.set()
+        rest, self._first_rest = max(REST, self._first_rest), 0.0
+        self._rest_until = self._now() + rest
+        asyncio.get_running_loop().call_later(rest, self._changed.set)
         self._drop_old()
         for spare in self._spares:
             if spare.kind is kind:

@@ -92,7 +92,8 @@ class Running:
             if guard is not None:
                 guard.ending(self.folder.name)
             with contextlib.suppress(OSError):  # the disk is full, or the folder has gone already
-                write_mark(self.folder, self.process.mark, complete=False)
+                mark = partial(write_mark, self.folder, self.process.mark, complete=False)
+                await in_thread(mark)
             await self.process.stop(grace=grace)
         # After the browser: its end has closed the connections, so this cannot take long.
         if self.warm is not None:

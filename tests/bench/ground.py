@@ -46,9 +46,9 @@ WITHOUT_POOL = ("--pool-size", "0")
 
 def embedded_client(programs: dict[Browser, Path], kind: Browser) -> BrowserCloud:
     """A client that embeds its server, for sessions of *kind*: settings of its pool belong here."""
-    return BrowserCloud(
-        chromium=programs.get(Browser.CHROMIUM), headless_shell=programs.get(Browser.HEADLESS_SHELL)
-    )
+    if kind is Browser.CHROMIUM:
+        return BrowserCloud(chromium=programs[kind])
+    return BrowserCloud(headless_shell=programs[kind])
 
 
 @frozen
@@ -84,14 +84,14 @@ class Ground:
             yield playwright.chromium
 
     @contextmanager
-    def serve(self, name: str, *arguments: str) -> Iterator[Serving]:
-        """`browsercloud serve` with this ground's browsers, in a folder *name*."""
+    def serve(self, name: str, *arguments: str, kind: Browser | None = None) -> Iterator[Serving]:
+        """`browsercloud serve` with this ground's browsers, in a folder *name*; or with one."""
         folder = self.root / name
         folder.mkdir(exist_ok=True)
         options = list(arguments)
-        for kind, option in OPTIONS.items():
-            if kind in self.programs:
-                options += [option, str(self.programs[kind])]
+        for found, program in self.programs.items():
+            if kind in (None, found):
+                options += [OPTIONS[found], str(program)]
         with serving(folder, *options) as server:
             yield server
 
@@ -104,7 +104,7 @@ class Ground:
     @asynccontextmanager
     async def served(self, kind: Browser, name: str) -> AsyncIterator[BrowserCloud]:
         """A client of a server in a process of its own."""
-        with self.serve(name, *serve_arguments(kind)) as server:
+        with self.serve(name, *serve_arguments(kind), kind=kind) as server:
             async with BrowserCloud(server.url, api_key=KEY) as client:
                 yield client
 

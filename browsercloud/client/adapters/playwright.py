@@ -7,6 +7,7 @@ server opens, as such a client is there for sessions, else beside the first sess
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import shutil
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 DETACH_PATIENCE = 3.0
 """How long Playwright may take to let go of a browser, in seconds: it may be dead or frozen."""
+
+NAMED_AFTER = 0.2
+"""Seconds after attaching in which the driver is left to the user's first commands."""
 
 STUCK_AFTER = 0.5
 """How long a cancelled start of the driver may take to end, in seconds."""
@@ -180,7 +184,9 @@ class PlaywrightConnection:
         self._timeout = timeout
         self._connecting: asyncio.Task[Browser] | None = None
         self._page: Page | None = None
+        self._target: str | None = None
         self._naming: asyncio.Task[str | None] | None = None
+        self._left = asyncio.Event()
         self._closing: asyncio.Task[None] | None = None
         # Playwright would make one at once, and leave it when we are killed. This one comes into
         # being with the first download or trace.
@@ -200,21 +206,24 @@ class PlaywrightConnection:
         browser = await join(self._connecting)
         context = browser.contexts[0]
         with _translated(self._endpoint):
-            page = await _choose_page(context, page_target_id)
-        self._page = page
-        # Only a reconnect asks for it, and nobody could ask a lost connection: so now, but behind.
-        self._naming = asyncio.create_task(_name(context, page), name="name the page")
-        self._adapter.later(self._naming)
+            self._page, self._target = await _choose_page(context, page_target_id)
+        if self._target is None:
+            # Only a reconnect asks for it, and nobody could ask a lost connection: so soon, behind.
+            name = self._name(context, self._page)
+            self._naming = asyncio.create_task(name, name="name the page")
+            self._adapter.later(self._naming)
 
     async def page_target_id(self) -> str | None:
         """The CDP target of `page`: what makes it the same tab on another connection.
 
-        `None` when the connection was lost before that was known.
+        `None` when the connection was lost before that was known: in its first moments, when the
+        tab is the session's first one in all likelihood.
         """
         naming = self._naming
         if naming is not None:
             await asyncio.wait({naming}, timeout=DETACH_PATIENCE)
-        return naming.result() if naming is not None and _succeeded(naming) else None
+            self._target = naming.result() if _succeeded(naming) else None
+        return self._target
 
     @property
     def browser(self) -> Browser:
@@ -247,9 +256,23 @@ class PlaywrightConnection:
 
         A connection that is still being made ends when the session does, and is let go of then.
         """
+        self._left.set()
         if self._connecting is not None and self._closing is None:
             self._closing = asyncio.create_task(self._disconnect(self._connecting))
             self._adapter.later(self._closing)
+
+    async def _name(self, context: BrowserContext, page: Page) -> str | None:
+        from playwright.async_api import Error
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(NAMED_AFTER):
+                await self._left.wait()
+                return None
+        try:
+            return await _target_id(context, page)
+        except Error as error:
+            log.debug("the page has no name to find it by again: %s", error.message)
+            return None
 
     async def _disconnect(self, connecting: asyncio.Task[Browser]) -> None:
         await asyncio.wait({connecting})
@@ -327,23 +350,14 @@ def _translated(endpoint: str) -> Iterator[None]:
         ) from None
 
 
-async def _choose_page(context: BrowserContext, wanted: str | None) -> Page:
+async def _choose_page(context: BrowserContext, wanted: str | None) -> tuple[Page, str | None]:
+    """The page, and its target if that is known."""
     pages = context.pages or [await context.new_page()]
     if wanted is not None:
         for page in pages:
             if await _target_id(context, page) == wanted:
-                return page
-    return pages[0]
-
-
-async def _name(context: BrowserContext, page: Page) -> str | None:
-    from playwright.async_api import Error
-
-    try:
-        return await _target_id(context, page)
-    except Error as error:
-        log.debug("the page has no name to find it by again: %s", error.message)
-        return None
+                return page, wanted
+    return pages[0], None
 
 
 async def _target_id(context: BrowserContext, page: Page) -> str:
