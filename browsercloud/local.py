@@ -23,7 +23,6 @@ from browsercloud._aio import close_all, in_thread, join, settle
 from browsercloud.engines.base import Engine
 from browsercloud.engines.folders import embedded_data_dir
 from browsercloud.engines.local import LocalEngine
-from browsercloud.errors import UsageError
 
 if TYPE_CHECKING:
     from browsercloud.server.app import Server
@@ -63,7 +62,6 @@ class LocalServer:
         self._pool_size = pool_size
         self._ready: Future[str] = Future()
         self._over: Future[None] = Future()
-        self._wanted: Future[None] = Future()
         self._asked = threading.Event()
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -84,27 +82,14 @@ class LocalServer:
         Raises what the server's start raised, such as `BrowserNotFound`. Cancelled, it stops the
         server before the cancellation is raised.
         """
-        if self._asked.is_set():
-            raise UsageError("this server was stopped; make another LocalServer()")
-        self.begin()
-        if not self._wanted.done():
-            self._wanted.set_result(None)
+        self._thread.start()
+        atexit.register(self._stop_at_exit, os.getpid())
         try:
             async with asyncio.timeout(START_PATIENCE):
                 self.url = await join(asyncio.wrap_future(self._ready))
         except BaseException:
             await self.stop()
             raise
-
-    def begin(self) -> None:
-        """Start the thread and the engine, so the first browser; `start` or `stop` must follow.
-
-        What else a program has to start can be started before the server is loaded, which takes
-        Python for itself for a while.
-        """
-        if self._thread.ident is None:
-            self._thread.start()
-            atexit.register(self._stop_at_exit, os.getpid())
 
     async def stop(self) -> None:
         """Release all sessions, stop the server and wait for its thread. Safe to call twice."""
@@ -120,8 +105,6 @@ class LocalServer:
 
     def _ask_to_stop(self) -> None:
         self._asked.set()  # before the loop is looked at: the thread looks in the other order
-        if not self._wanted.done():
-            self._wanted.set_result(None)
         if self._over.done() or self._loop is None or self._stop is None:
             return
         try:
@@ -156,9 +139,6 @@ class LocalServer:
             engine = self._engine
             if engine is None:
                 engine = await self._local_engine(closers)
-            await asyncio.wrap_future(self._wanted)
-            if self._stop.is_set():
-                return
             # In a thread: the browser that has just begun to start is looked after meanwhile.
             await in_thread(partial(import_module, "browsercloud.server.app"))
             server = self._server(engine)

@@ -174,9 +174,7 @@ class BrowserCloud:
                 headless_shell=self.config.headless_shell,
                 pool_size=self.config.pool,
             )
-            # First what takes longest by itself: a browser and a driver, then the server.
-            self._embedded.begin()
-            await self.playwright.begin()
+            self.playwright.begin()
             await self._embedded.start()
             url, api_key = self._embedded.url, self._embedded.api_key
         await self._transport.open(url, api_key)

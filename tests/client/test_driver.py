@@ -14,7 +14,7 @@ import psutil
 import pytest
 from playwright._impl._driver import compute_driver_executable
 
-from browsercloud import BrowserCloud, ConnectionFailed, UsageError
+from browsercloud import BrowserCloud, ConnectionFailed
 from browsercloud import local as local_module
 from browsercloud.client.adapters import playwright as adapter_module
 from browsercloud.local import LocalServer
@@ -161,14 +161,3 @@ async def test_the_first_browser_does_not_wait_for_the_server(
     monkeypatch.setattr(local_module, "import_module", slowly)
     async with BrowserCloud(pool=1):
         assert [1] == seen
-
-
-async def test_a_server_that_was_only_begun_is_stopped(root: Path) -> None:
-    """Its browser has started, the server was never loaded: both are gone after `stop`."""
-    server = LocalServer(pool_size=1)
-    server.begin()
-    await until(lambda: browsers(root), "the first browser")
-    await server.stop()
-    assert browsers(root) == []
-    with pytest.raises(UsageError, match="was stopped"):
-        await server.start()

@@ -54,7 +54,6 @@ class PlaywrightAdapter:
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
         self._starting: asyncio.Task[Playwright] | None = None
-        self._loaded = asyncio.Event()
         self._manager: Any = None
         self._leftover: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -87,13 +86,9 @@ class PlaywrightAdapter:
         """A connection that is not open yet."""
         return PlaywrightConnection(self, endpoint, timeout=self._config.connect_timeout)
 
-    async def begin(self) -> None:
-        """Begin to start the driver; return when Playwright is loaded, the rest goes on behind.
-
-        A failure is told to whoever needs the driver.
-        """
+    def begin(self) -> None:
+        """Begin to start the driver behind. A failure is told to whoever needs the driver."""
         self.start().add_done_callback(forget)
-        await self._loaded.wait()
 
     def start(self) -> asyncio.Task[Playwright]:
         """Begin to start the driver, if that has not been done, without waiting for it.
@@ -135,10 +130,7 @@ class PlaywrightAdapter:
     async def _start(self) -> Playwright:
         try:
             # In a thread: nobody's event loop stands still for an import of a tenth of a second.
-            try:
-                playwright = await in_thread(partial(import_module, "playwright.async_api"))
-            finally:
-                self._loaded.set()
+            playwright = await in_thread(partial(import_module, "playwright.async_api"))
             self._manager = playwright.async_playwright()
             driver: Playwright = await self._manager.start()
         except BaseException as error:
