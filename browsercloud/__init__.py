@@ -5,8 +5,9 @@ async with BrowserCloud() as client:
         await session.page.goto("https://example.com")
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from browsercloud._later import load
 
 if TYPE_CHECKING:
     from browsercloud.client.client import BrowserCloud
@@ -126,7 +127,7 @@ else:  # hidden from type checkers, for which any name would be there otherwise
 
     def __getattr__(name: str) -> Any:
         if name in _HOME_OF:
-            value = globals()[name] = getattr(import_module(_HOME_OF[name]), name)
+            value = globals()[name] = getattr(load(_HOME_OF[name]), name)
             return value
         if name == "__version__":
             # Looked up when it is asked for: reading package metadata takes time.

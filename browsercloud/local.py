@@ -15,11 +15,11 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from browsercloud._aio import close_all, in_thread, join, settle
+from browsercloud._later import load
 from browsercloud.engines.base import Engine
 from browsercloud.engines.folders import embedded_data_dir
 from browsercloud.engines.local import LocalEngine
@@ -92,7 +92,10 @@ class LocalServer:
             raise
 
     async def stop(self) -> None:
-        """Release all sessions, stop the server and wait for its thread. Safe to call twice."""
+        """Release all sessions, stop the server and wait for its thread. Safe to call twice.
+
+        Browsers that are still there, or on their way out, are killed.
+        """
         if self._thread.ident is None:
             return
         await settle(self._stopped, patience=STOP_PATIENCE, what="stopping the embedded server")
@@ -140,9 +143,10 @@ class LocalServer:
             if engine is None:
                 engine = await self._local_engine(closers)
             # In a thread: the browser that has just begun to start is looked after meanwhile.
-            await in_thread(partial(import_module, "browsercloud.server.app"))
+            await in_thread(partial(load, "browsercloud.server.app"))
             server = self._server(engine)
-            closers.append(server.stop)
+            # At once: of what an embedded server's browsers could still write nothing is kept.
+            closers.append(partial(server.stop, at_once=True))
             await server.start()
             self._ready.set_result(server.url)
             await self._stop.wait()

@@ -40,7 +40,12 @@ HOMES: dict[str, set[str]] = {
     "aiohttp": {"client/transport.py", "client/lease.py", "cdp", "server", "engines", "browser"},
     "prometheus_client": {"server/metrics.py"},
     "structlog": {"server/logs.py"},
-    "platformdirs": {"server/config.py", "browser/find.py", "engines/local.py"},
+    "platformdirs": {
+        "client/adapters/playwright.py",
+        "server/config.py",
+        "browser/find.py",
+        "engines/local.py",
+    },
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

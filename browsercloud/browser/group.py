@@ -16,7 +16,6 @@ import os
 import select
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -107,6 +106,8 @@ def processes() -> Iterator[Process]:
 
 
 def _from_ps(*which: str) -> Iterator[Process]:
+    import subprocess  # where there is no /proc: the guard starts faster without it
+
     listing = subprocess.run(  # noqa: S603 - fixed words and a number
         ["ps", *which, "-ww", "-o", "pid=,pgid=,stat=,lstart=,command="],  # noqa: S607 - its place differs by system
         stdin=subprocess.DEVNULL,

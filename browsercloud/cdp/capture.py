@@ -23,7 +23,6 @@ GOODBYE = 2.0
 _PAGES = [{"type": "page"}, {"exclude": True}]
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _NESTED = ("view-source", "blob", "filesystem")
-_UNREADABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]")
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +117,13 @@ def clean_url(url: str) -> str:
     At most 300 characters. What a page can be told by stays: scheme, host, port and path.
     """
     text = _cleaned(url.partition("#")[0])[: MAX_URL_LENGTH + 1]
-    text = _UNREADABLE.sub("�", text)
+    text = "".join("�" if _is_unreadable(sign) else sign for sign in text)
     return text if len(text) <= MAX_URL_LENGTH else text[: MAX_URL_LENGTH - 1] + "…"
+
+
+def _is_unreadable(sign: str) -> bool:
+    """Whether it is a control character or half of one."""
+    return sign < " " or "\x7f" <= sign < "\xa0" or "\ud800" <= sign <= "\udfff"
 
 
 def _cleaned(url: str, *, nested: bool = False) -> str:

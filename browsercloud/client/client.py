@@ -6,11 +6,13 @@ import asyncio
 import logging
 import warnings
 from collections.abc import Awaitable, Callable
+from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from browsercloud._aio import close_all, settle
+from browsercloud._aio import close_all, in_thread, settle
+from browsercloud._later import load
 from browsercloud.client.adapters.playwright import PlaywrightAdapter
 from browsercloud.client.config import resolve
 from browsercloud.client.lease import Lease
@@ -166,15 +168,16 @@ class BrowserCloud:
     async def _open(self) -> None:
         url, api_key = self.config.url, self.config.api_key
         if url is None:
-            # Imported only now: who talks to a server elsewhere never loads one.
-            from browsercloud.local import LocalServer
-
-            self._embedded = LocalServer(
+            # What takes longest comes first: the driver's process.
+            await self.playwright.begin()
+            # Imported only now: who talks to a server elsewhere never loads one. In a thread, so
+            # that the driver's start goes on.
+            local = await in_thread(partial(load, "browsercloud.local"))
+            self._embedded = local.LocalServer(
                 chromium=self.config.chromium,
                 headless_shell=self.config.headless_shell,
                 pool_size=self.config.pool,
             )
-            self.playwright.begin()
             await self._embedded.start()
             url, api_key = self._embedded.url, self._embedded.api_key
         await self._transport.open(url, api_key)

@@ -7,7 +7,7 @@ import errno
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import cache
+from functools import cache, partial
 
 import aiohttp
 from aiohttp import WSCloseCode, web
@@ -171,13 +171,14 @@ class Server:
         """Refuse new sessions; return when the running ones have ended by themselves."""
         await self._app[PARTS].sessions.drain()
 
-    async def stop(self) -> None:
+    async def stop(self, *, at_once: bool = False) -> None:
         """Refuse what is new, release every session, hang up, close. Safe to call twice.
 
-        Goes on after a failure and raises all of them at the end.
+        *at_once* kills their browsers instead of asking them to leave first. Goes on after a failure and raises all of them at the end.
         """
         # Sessions first, while it still listens: who asks for one is told why there is none.
-        await close_all([self._runner.cleanup, self._app[PARTS].sessions.close_down])
+        close_down = partial(self._app[PARTS].sessions.close_down, at_once=at_once)
+        await close_all([self._runner.cleanup, close_down])
 
 
 def _bind(host: str, port: int) -> socket.socket:

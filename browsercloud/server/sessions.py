@@ -111,13 +111,19 @@ class Sessions:
             going: set[asyncio.Future[Any]] = {active.ended for active in self._active.values()}
             await asyncio.wait(going | self._ends())
 
-    async def close_down(self) -> None:
-        """Refuse new sessions and end every one with reason `shutdown`. Safe to call twice."""
+    async def close_down(self, *, at_once: bool = False) -> None:
+        """Refuse new sessions and end every one with reason `shutdown`. Safe to call twice.
+
+        *at_once* kills browsers, those too that have been told to go and are on their way.
+        """
         self._shutting_down = True
+        if at_once:
+            self.life.patience = attrs.evolve(self.life.patience, stop_grace=0)
         self.leases.close()
         for session_id in list(self._active):
             self._begin_close(session_id, ReleaseReason.SHUTDOWN)
-        await close_all([self._reaper.close, self._wait_for_closing])
+        closers = [self._reaper.close, self._wait_for_closing]
+        await close_all([*closers, self._kill_parting] if at_once else closers)
 
     async def create(
         self,
@@ -389,6 +395,10 @@ class Sessions:
     async def _wait_for_closing(self) -> None:
         while self._closing:
             await asyncio.wait(self._ends())
+
+    async def _kill_parting(self) -> None:
+        handles = [active.handle for active in self._closing.values() if active.handle is not None]
+        await asyncio.gather(*(self._engine.stop(handle, grace=0) for handle in handles))
 
     def _ends(self) -> set[asyncio.Future[Any]]:
         return {active.end for active in self._closing.values()}

@@ -134,6 +134,8 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 132)
     for name in [name for name in os.environ if name.startswith("BROWSERCLOUD_")]:
         del os.environ[name]
+    # A package that is installed has its bytecode; a checkout has to be allowed to keep it.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # As Ctrl-C, which a shell's background lets us ignore: what is open is closed on the way out.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))

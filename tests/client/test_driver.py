@@ -158,6 +158,6 @@ async def test_the_first_browser_does_not_wait_for_the_server(
         seen.append(len(browsers(root)))
         return import_module(name)
 
-    monkeypatch.setattr(local_module, "import_module", slowly)
+    monkeypatch.setattr(local_module, "load", slowly)
     async with BrowserCloud(pool=1):
         assert [1] == seen

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
 import shutil
 import tempfile
@@ -17,11 +18,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import platformdirs
+
 from browsercloud._aio import forget, in_thread, join, settle
+from browsercloud._later import load
 from browsercloud.client.config import ClientConfig
 from browsercloud.client.transport import ended_error
 from browsercloud.errors import ConnectionFailed, UsageError
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext, Page, Playwright
 
 log = logging.getLogger(__name__)
+
+CACHE, NO_CACHE = "NODE_COMPILE_CACHE", "NODE_DISABLE_COMPILE_CACHE"
 
 DETACH_PATIENCE = 3.0
 """How long Playwright may take to let go of a browser, in seconds: it may be dead or frozen."""
@@ -54,6 +59,7 @@ class PlaywrightAdapter:
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
         self._starting: asyncio.Task[Playwright] | None = None
+        self._loaded = asyncio.Event()
         self._manager: Any = None
         self._leftover: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -86,9 +92,13 @@ class PlaywrightAdapter:
         """A connection that is not open yet."""
         return PlaywrightConnection(self, endpoint, timeout=self._config.connect_timeout)
 
-    def begin(self) -> None:
-        """Begin to start the driver behind. A failure is told to whoever needs the driver."""
+    async def begin(self) -> None:
+        """Begin to start the driver; return when Playwright is loaded, the rest goes on behind.
+
+        A failure is told to whoever needs the driver.
+        """
         self.start().add_done_callback(forget)
+        await self._loaded.wait()
 
     def start(self) -> asyncio.Task[Playwright]:
         """Begin to start the driver, if that has not been done, without waiting for it.
@@ -130,9 +140,13 @@ class PlaywrightAdapter:
     async def _start(self) -> Playwright:
         try:
             # In a thread: nobody's event loop stands still for an import of a tenth of a second.
-            playwright = await in_thread(partial(import_module, "playwright.async_api"))
+            try:
+                playwright = await in_thread(partial(load, "playwright.async_api"))
+            finally:
+                self._loaded.set()
             self._manager = playwright.async_playwright()
-            driver: Playwright = await self._manager.start()
+            with _compile_cache():
+                driver: Playwright = await self._manager.start()
         except BaseException as error:
             _clear_away(error)
             if not isinstance(error, Exception):
@@ -276,6 +290,23 @@ class PlaywrightConnection:
 
     async def __aexit__(self, *_: object) -> None:
         await settle(self.close, patience=DETACH_PATIENCE + 1, what="detaching Playwright")
+
+
+@contextmanager
+def _compile_cache() -> Iterator[None]:
+    """Let Node keep what it has compiled of the driver: it takes a fifth of its start.
+
+    Playwright gives its driver our environment, and nothing else. A folder that cannot be written
+    to is no error to Node. https://nodejs.org/api/module.html#module-compile-cache
+    """
+    if any(name in os.environ for name in (CACHE, NO_CACHE)):
+        yield
+        return
+    os.environ[CACHE] = str(Path(platformdirs.user_cache_dir("browsercloud")) / "node")
+    try:
+        yield
+    finally:
+        os.environ.pop(CACHE, None)
 
 
 def _clear_away(error: BaseException) -> None:
