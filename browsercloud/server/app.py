@@ -174,7 +174,8 @@ class Server:
     async def stop(self, *, at_once: bool = False) -> None:
         """Refuse what is new, release every session, hang up, close. Safe to call twice.
 
-        *at_once* kills their browsers instead of asking them to leave first. Goes on after a failure and raises all of them at the end.
+        *at_once* kills their browsers instead of asking them to leave first. Goes on after a
+        failure and raises all of them at the end.
         """
         # Sessions first, while it still listens: who asks for one is told why there is none.
         close_down = partial(self._app[PARTS].sessions.close_down, at_once=at_once)

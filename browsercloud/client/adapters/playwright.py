@@ -21,17 +21,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
-
 from browsercloud._aio import forget, in_thread, join, settle
-from browsercloud._later import load
+from browsercloud._later import later, load
 from browsercloud.client.config import ClientConfig
 from browsercloud.client.transport import ended_error
 from browsercloud.errors import ConnectionFailed, UsageError
 from browsercloud.models import Session
 
 if TYPE_CHECKING:
+    import platformdirs
     from playwright.async_api import Browser, BrowserContext, Page, Playwright
+else:
+    platformdirs = later("platformdirs")
 
 log = logging.getLogger(__name__)
 
