@@ -151,6 +151,7 @@ class ScriptRun:
         self._release_it = release
         self._session: Session | None = session if isinstance(session, Session) else None
         self._starting: asyncio.Task[asyncio.subprocess.Process] | None = None
+        self._guard: asyncio.subprocess.Process | None = None
         self._folder: Path | None = None
         self._released: Released | None = None
         self.connected = False
@@ -228,7 +229,7 @@ class ScriptRun:
     async def _start(self) -> asyncio.subprocess.Process:
         stdin, stdout, stderr = self._streams
         try:
-            return await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *self._command.words,
                 env={**self._environ, **self._command.preload, **self._addresses()},
                 cwd=self._cwd,
@@ -238,6 +239,11 @@ class ScriptRun:
             )
         except OSError as error:
             raise UsageError(f"cannot start {self._command.words[0]}: {error.strerror}") from None
+        try:
+            self._guard = await _guarded(process.pid, self._folder)
+        except OSError as error:
+            log.warning("the script outlives this process if that is killed: %s", error)
+        return process
 
     def _addresses(self) -> dict[str, str]:
         found = {
@@ -272,7 +278,7 @@ class ScriptRun:
                 )
 
     async def _close(self) -> None:
-        await close_all([self._tidy, self._release, self._stop])
+        await close_all([self._tidy, self._release, self._dismiss, self._stop])
 
     async def _stop(self) -> None:
         if self._starting is None:
@@ -287,6 +293,12 @@ class ScriptRun:
             await asyncio.wait({waiting}, timeout=STOP_PATIENCE)
             await stop_task(waiting)
 
+    async def _dismiss(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.kill()
+            await guard.communicate()
+
     async def _release(self) -> None:
         if self._session is not None and self._released is None:
             by_id = partial(self._sessions.release, self._session.id)
@@ -297,3 +309,18 @@ class ScriptRun:
         if folder is not None:
             self.connected = (folder / "connected").exists()
             await in_thread(partial(shutil.rmtree, folder, ignore_errors=True))
+
+
+async def _guarded(pid: int, folder: Path | None) -> asyncio.subprocess.Process:
+    """A process that ends *pid*, and removes *folder*, when this one is killed."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-IS",
+        str(PRELOAD / "guard.py"),
+        str(pid),
+        str(folder),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        start_new_session=True,  # a terminal's Ctrl-C is not for it
+    )

@@ -142,9 +142,15 @@ class _Fitted:
         return wanted
 
 
+class _NoService:
+    """Where a driver expects the chromedriver that it has started."""
+
+    def stop(self) -> None:
+        """Nothing was started."""
+
+
 def _selenium(module: ModuleType) -> None:
-    # The class stays what it is, so that its own methods (`execute_cdp_cmd`) are there. Its service
-    # is made and never started.
+    # The class stays what it is, so that its own methods (`execute_cdp_cmd`) are there.
     driver: Any = module.ChromiumDriver
     remote: Any = next(c for c in driver.__mro__ if c.__module__.endswith("remote.webdriver"))
 
@@ -162,7 +168,7 @@ def _selenium(module: ModuleType) -> None:
         if not address:
             _refuse("Selenium", "its server offers no WebDriver; use a server that does")
         _count()
-        self.service, self.options = service, options
+        self.service, self.options = _NoService(), options
         remote.__init__(
             self, command_executor=address, keep_alive=keep_alive, options=_Fitted(options)
         )
@@ -176,7 +182,7 @@ def _other_selenium(module: ModuleType) -> None:
         name = type(self).__module__.split(".")[2]
         _refuse(name, "it is a Chromium; use webdriver.Chrome()")
 
-    module.WebDriver.__init__ = start  # type: ignore[attr-defined]
+    module.WebDriver.__init__ = start
 
 
 # ------------------------------------------------------------------------------- loading
