@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, Self
 
 from attrs import frozen
@@ -173,13 +174,21 @@ class ScriptRun:
     async def __aenter__(self) -> Self:
         try:
             await self._open()
-        except BaseException:
-            await self.close()
+        except BaseException as error:
+            await self._close_after(error)
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            await self.close()
+        else:
+            await self._close_after(error)
 
     async def wait(self) -> int:
         """Its exit code; 128 and the signal's number if a signal ended it, as a shell says it.
@@ -217,6 +226,14 @@ class ScriptRun:
         patience = STOP_PATIENCE * 3 + 60
         await settle(self._close, patience=patience, what="ending a script and its session")
 
+    async def _close_after(self, error: BaseException) -> None:
+        """Close without hiding *error*; a cancellation meanwhile comes out all the same."""
+        try:
+            await self.close()
+        except (BrowserCloudError, TimeoutError, ExceptionGroup) as failure:
+            log.warning("ending a script and its session failed: %s", failure)
+            error.add_note(f"ending the script and its session failed too: {failure}")
+
     async def _open(self) -> None:
         if isinstance(self._wanted, SessionOptions):
             self._lease.hold()  # so that the session also ends when this process is killed
@@ -251,6 +268,7 @@ class ScriptRun:
             "BROWSERCLOUD_WEBSOCKET_URL": self.session.websocket_url,
             "BROWSERCLOUD_RUN_FOLDER": str(self._folder),
         }
+        # A server may offer no WebDriver; then its record has no such address.
         webdriver: str | None = getattr(self.session, "webdriver_url", None)
         return found | ({"BROWSERCLOUD_WEBDRIVER_URL": webdriver} if webdriver else {})
 
@@ -296,7 +314,8 @@ class ScriptRun:
     async def _dismiss(self) -> None:
         guard, self._guard = self._guard, None
         if guard is not None:
-            guard.kill()
+            if guard.returncode is None:
+                guard.kill()
             await guard.communicate()
 
     async def _release(self) -> None:

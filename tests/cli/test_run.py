@@ -170,6 +170,16 @@ def test_a_script_that_never_launches(folder: Path, server: Serving) -> None:
     assert ["user_requested"] == reasons(server)
 
 
+def test_a_session_that_ends_first(folder: Path, server: Serving) -> None:
+    """Why the session was over before the script is said; the code stays the script's."""
+    script = written(folder, "slow.py", "import sys; sys.stdin.read(); sys.exit(6)")
+    with running(folder, "--timeout", "0.5", script, server=server) as process:
+        assert ["timeout"] == reasons(server)
+        _, err = process.communicate("", timeout=PATIENCE)
+        assert 6 == process.returncode
+        assert "had ended before the script: timeout" in err
+
+
 @pytest.mark.parametrize(
     ("name", "text"), [("ever.js", existing.FOR_EVER), ("ever.py", existing.FOR_EVER_PY)]
 )
@@ -244,7 +254,7 @@ def test_ctrl_c_at_a_terminal(folder: Path, server: Serving) -> None:
     )
     os.close(theirs)
     try:
-        _read_until(ours, r"^\d+\r\n")  # the script's first word
+        _read_until(ours, r"^\S*\d+\S*\r\n")  # the script's pid, in colour
         os.write(ours, b"\x03")
         seen = _read_until(ours, r"interrupts: \d+\r\n")
         assert "interrupts: 1" in seen
