@@ -137,7 +137,7 @@ class ScriptRun:
         command: Command,
         session: Session | SessionOptions,
         *,
-        environ: Mapping[str, str],
+        env: Mapping[str, str],
         cwd: str | os.PathLike[str] | None,
         streams: tuple[Stream, Stream, Stream],
         release: Callable[[], Awaitable[Released]] | None,
@@ -146,7 +146,7 @@ class ScriptRun:
         self._lease = lease
         self._command = command
         self._wanted = session
-        self._environ = environ
+        self._env = env
         self._cwd = cwd
         self._streams = streams
         self._release_it = release
@@ -248,7 +248,7 @@ class ScriptRun:
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command.words,
-                env={**self._environ, **self._command.preload, **self._addresses()},
+                env={**os.environ, **self._addresses(), **self._env, **self._command.preload},
                 cwd=self._cwd,
                 stdin=stdin,
                 stdout=stdout,
@@ -263,14 +263,13 @@ class ScriptRun:
         return process
 
     def _addresses(self) -> dict[str, str]:
-        found = {
+        return {
             "BROWSERCLOUD_SESSION_ID": self.session.id,
             "BROWSERCLOUD_WEBSOCKET_URL": self.session.websocket_url,
+            # Empty where there is none, so that the address of an outer run is not taken for it.
+            "BROWSERCLOUD_WEBDRIVER_URL": getattr(self.session, "webdriver_url", ""),
             "BROWSERCLOUD_RUN_FOLDER": str(self._folder),
         }
-        # A server may offer no WebDriver; then its record has no such address.
-        webdriver: str | None = getattr(self.session, "webdriver_url", None)
-        return found | ({"BROWSERCLOUD_WEBDRIVER_URL": webdriver} if webdriver else {})
 
     def _process(self) -> asyncio.subprocess.Process | None:
         task = self._starting

@@ -147,6 +147,23 @@ async def test_older_node(client: BrowserCloud, folder: Path, site: Site, name: 
     assert (0, "Home\ntrue\n") == (outcome.code, outcome.out), outcome.err
 
 
+async def test_the_runner_of_playwright_test(client: BrowserCloud, folder: Path) -> None:
+    """The workers of a test runner are redirected as well."""
+    text = """
+    import { test, expect } from '@playwright/test';
+    test('title', async ({ page }) => {
+      await page.goto('data:text/html,<title>Home</title>');
+      await expect(page).toHaveTitle('Home');
+    });
+    """
+    written(folder, "one.spec.mjs", text)
+    (folder / "run.cjs").symlink_to(folder / "node_modules" / "@playwright" / "test" / "cli.js")
+    cli = folder / "run.cjs"
+    outcome = await run(client, cli, "test", "--workers=1", "--reporter=line", cwd=folder)
+    assert 0 == outcome.code, outcome.out
+    assert "1 passed" in outcome.out
+
+
 async def test_in_a_given_session(client: BrowserCloud, folder: Path, site: Site) -> None:
     """A script meets the cookies of the session it is given; and that session is released."""
     script = written(folder, "puppeteer.js", existing.PUPPETEER_CJS)

@@ -85,7 +85,7 @@ class PuppeteerAdapter:
         **options: Unpack[SessionArgs],
     ) -> ScriptRun:
         """The same for `async with`, to have the session, and send signals, while it runs."""
-        environ = {**os.environ, **(env or {})}
+        env = {} if env is None else env
         record: Session | None
         if session is None:
             record = None
@@ -101,9 +101,9 @@ class PuppeteerAdapter:
         return ScriptRun(
             self._sessions,
             self._lease,
-            command_for(script, args, node=node, python=python, environ=environ),
+            command_for(script, args, node=node, python=python, environ={**os.environ, **env}),
             record or build_options(None, options),
-            environ=environ,
+            env=env,
             cwd=cwd,
             streams=(stdin, stdout, stderr),
             release=None if session is None or isinstance(session, Session) else session.release,
