@@ -56,10 +56,10 @@ def run(
     python
         The Python to run it with, by default this one.
     """
-    options = SessionOptions().timeout if timeout is None else timeout
+    life = SessionOptions().timeout if timeout is None else timeout
     return asyncio.run(
         _run(
-            script, args, url=url, api_key=api_key, timeout=options, browser=browser,
+            script, args, url=url, api_key=api_key, timeout=life, browser=browser,
             node=node, python=python,
         )
     )  # fmt: skip
