@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from browsercloud._aio import close_all, settle
 from browsercloud.client.adapters.playwright import PlaywrightAdapter
+from browsercloud.client.adapters.puppeteer import PuppeteerAdapter
 from browsercloud.client.config import resolve
 from browsercloud.client.lease import Lease
 from browsercloud.client.live import LiveSession
@@ -71,6 +72,9 @@ class BrowserCloud:
 
         self.playwright = PlaywrightAdapter(self.config)
         """Playwright for sessions that were made with `sessions.create`."""
+
+        self.puppeteer = PuppeteerAdapter(self.sessions, self.lease)
+        """Existing Puppeteer and Playwright scripts, run unchanged in sessions."""
 
     def __repr__(self) -> str:
         where = self._transport.url or self.config.url or "embedded"

@@ -20,6 +20,15 @@ from browsercloud import (
 )
 
 
+async def existing_scripts(client: BrowserCloud, session: Session) -> int:
+    """Scripts in a session of their own, or in a given one."""
+    code: int = await client.puppeteer.run("script.js", args=["--fast"], timeout=60, node="node")
+    async with client.session() as live:
+        code += await client.puppeteer.run("script.js", live, ["--fast"])
+    async with client.puppeteer.start("script.py", session, python="python3") as running:
+        return code + await running.wait()
+
+
 async def sessions() -> None:
     """A live session, with every option."""
     options = SessionOptions(browser=Browser.HEADLESS_SHELL, dimensions=Dimensions(800, 600))
