@@ -13,6 +13,7 @@ from attrs import define, field
 
 from browsercloud._aio import close_all, deadline, in_thread, settle
 from browsercloud.browser import group
+from browsercloud.browser.chromedriver import Chromedrivers
 from browsercloud.browser.find import Found, find
 from browsercloud.browser.guard import Guard
 from browsercloud.browser.launch import Launched, Launcher
@@ -28,7 +29,7 @@ from browsercloud.engines.folders import (
     write_mark,
 )
 from browsercloud.errors import BrowserNotFound, LaunchFailed, UsageError
-from browsercloud.models import Browser, BrowserExit, SessionOptions
+from browsercloud.models import Adapter, Browser, BrowserExit, SessionOptions
 
 START_TIMEOUT = 30.0
 STOP_PATIENCE = 60.0
@@ -58,8 +59,8 @@ class _Running:
 class LocalEngine:
     """The `Engine` that runs Chromium as processes of this machine.
 
-    *data_dir* belongs to one engine at a time; see `folders`. *chromium* and *headless_shell* are
-    paths, for when the search of `find` should not decide. *start_timeout* bounds one start, in
+    *data_dir* belongs to one engine at a time; see `folders`. *chromium*, *headless_shell* and
+    *chromedriver* are paths, for when the search of `find` should not decide. *start_timeout* bounds one start, in
     seconds.
     """
 
@@ -69,6 +70,7 @@ class LocalEngine:
         *,
         chromium: str | os.PathLike[str] | None = None,
         headless_shell: str | os.PathLike[str] | None = None,
+        chromedriver: str | os.PathLike[str] | None = None,
         start_timeout: float = START_TIMEOUT,
     ) -> None:
         self.data_dir = Path(data_dir).absolute()
@@ -76,6 +78,7 @@ class LocalEngine:
         self._start_timeout = start_timeout
         self._found: dict[Browser, Found] = {}
         self._launcher = Launcher()
+        self._chromedrivers = Chromedrivers(chromedriver)
         self._lock = Lock(self.data_dir)
         self._guard: Guard | None = None
         self._browsers: dict[str, _Running] = {}
@@ -160,6 +163,14 @@ class LocalEngine:
             return handle.exited.result() if handle.exited.done() else BrowserExit()
         return running.process.poll()
 
+    async def webdriver(self, handle: BrowserHandle) -> str:
+        """The address of a chromedriver for this browser; see `Engine.webdriver`."""
+        running = self._of(handle)
+        if running is None or running.process is None or running.ending.locked():
+            raise LaunchFailed("the browser is being stopped, or is gone")
+        program = Path(running.process.mark.program)
+        return await self._chromedrivers.address(handle.session_id, program, running.folder)
+
     @property
     def sandbox_reason(self) -> str | None:
         """Why Chromium's own sandbox is off, as far as is known by now; `None` while it is on."""
@@ -221,6 +232,8 @@ class LocalEngine:
             guard.browser(session_id, process.mark)
             write_mark(running.folder, process.mark, guard.pid)
 
+        if options.adapter is Adapter.SELENIUM:
+            await self._chromedrivers.fitting(found.path)  # before a browser is started for it
         guard.folder(session_id, running.folder)
         for folder in (running.folder, running.folder / "profile", running.folder / "tmp"):
             folder.mkdir(mode=PRIVATE)
@@ -258,6 +271,7 @@ class LocalEngine:
         async with running.ending:
             if self._browsers.get(session_id) is not running:
                 return
+            await self._chromedrivers.stop(session_id)
             if running.process is not None:
                 await running.process.stop(grace=grace)
             if running.launched is not None and running.launched.overrides is not None:

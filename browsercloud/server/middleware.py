@@ -28,6 +28,9 @@ access_log = logging.getLogger("browsercloud.access")
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_TOKEN_IN_PATH = re.compile(
+    r"^(/v1/sessions/[^/]*/webdriver/(?!session(?:/|$)|status$)|/wd/hub/session/[0-9a-f]{32}\.)[^/]+"
+)
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -52,7 +55,7 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
         access_log.info(
             "%s %s %s %.0f ms %s",
             request.method,
-            request.rel_url.raw_path,
+            shown_path(request),
             status,
             (time.perf_counter() - start) * 1000,
             request[REQUEST_ID],
@@ -71,6 +74,11 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def stamp(request: web.Request, response: web.StreamResponse) -> None:
     """Put the request's id on the response, just before its first byte."""
     response.headers["X-Request-Id"] = request[REQUEST_ID]
+
+
+def shown_path(request: web.Request) -> str:
+    """The path for a log: WebDriver clients append to a URL, so there the token is in the path."""
+    return _TOKEN_IN_PATH.sub(r"\1…", request.rel_url.raw_path)
 
 
 def error_response(request: web.Request, error: Exception) -> web.Response:
@@ -102,7 +110,7 @@ def describe(request: web.Request, error: Exception) -> tuple[int, dict[str, Any
             looked = {"path": "browser", "reason": str(error), "looked": error.looked}
             more["details"] = [looked]
         case ConnectionFailed() | CdpError() | TimeoutError():
-            log.warning("%s %s: %r", request.method, request.rel_url.raw_path, error)
+            log.warning("%s %s: %r", request.method, shown_path(request), error)
             status, code = 502, "browser_unresponsive"
             message = "the session's browser did not answer; try again, or release the session"
         case web.RequestPayloadError():
@@ -110,7 +118,7 @@ def describe(request: web.Request, error: Exception) -> tuple[int, dict[str, Any
         case ConnectionResetError() if request.transport is None or request.transport.is_closing():
             status, code, message = 400, "hung_up", "the client hung up"  # and nobody reads this
         case _:
-            what = (request.method, request.rel_url.raw_path, request[REQUEST_ID])
+            what = (request.method, shown_path(request), request[REQUEST_ID])
             log.error("%s %s failed (%s)", *what, exc_info=error)
             status, code = 500, "internal"
             message = "something went wrong inside the server; its log says more"
