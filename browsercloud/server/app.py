@@ -45,7 +45,7 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
         keep_ended=config.keep_ended,
         admit=ProjectLimits(keyring.limits).admit,
     )
-    here = Parts(sessions, store, Trust(config, keyring), keyring)
+    here = Parts(sessions, store, Trust(config, keyring), keyring, engine)
     app[PARTS] = here
 
     async def life(_: web.Application) -> AsyncIterator[None]:

@@ -6,7 +6,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from attrs import frozen
 
-from browsercloud.server import gateway
+from browsercloud.server import gateway, hub, webdriver
 from browsercloud.server.parts import CALLER, parts
 from browsercloud.server.routes import health, leases, pages, sessions
 from browsercloud.server.trust import Opens
@@ -26,9 +26,14 @@ class Route:
     html: bool = False
     """Whether its errors are pages for people."""
 
+    w3c: bool = False
+    """Whether its errors are WebDriver's."""
+
 
 ONE = "/v1/sessions/{session_id}"
 PAGE = "/sessions/{session_id}"
+DRIVE = ONE + "/webdriver{token:(?:/[A-Za-z0-9_.-]{43,})?}"
+"""The token is in the path, as clients append to the URL; each handler lets in by itself."""
 
 TABLE = (
     Route("POST", "/v1/sessions", sessions.create),
@@ -45,6 +50,15 @@ TABLE = (
     Route("GET", f"{ONE}/json/version", gateway.version, SESSION),
     Route("GET", f"{ONE}/json/version/", gateway.version, SESSION),
     Route("GET", "/", gateway.steel, SESSION),
+    Route("POST", f"{DRIVE}/session", webdriver.create, ANYONE, w3c=True),
+    Route("GET", f"{DRIVE}/status", webdriver.status, ANYONE, w3c=True),
+    Route("*", DRIVE + "/session/{tail:.+}", webdriver.command, ANYONE, w3c=True),
+    Route("*", ONE + "/webdriver{tail:(?:/.*)?}", webdriver.unknown, ANYONE, w3c=True),
+    Route("GET", "/wd/hub/status", hub.status, ANYONE, w3c=True),
+    Route("POST", "/wd/hub/session", hub.create, ANYONE, w3c=True),
+    Route("DELETE", "/wd/hub/session/{hub_id}", hub.delete, ANYONE, w3c=True),
+    Route("*", "/wd/hub/session/{hub_id}/{tail:.+}", hub.command, ANYONE, w3c=True),
+    Route("*", "/wd/hub{tail:(?:/.*)?}", webdriver.unknown, ANYONE, w3c=True),
     Route("GET", "/v1/leases/{lease_id}", leases.hold),
     Route("GET", PAGE, pages.debug, SESSION, html=True),
     Route("GET", f"{PAGE}/viewer", pages.viewer, SESSION, html=True),
@@ -60,6 +74,8 @@ def add_routes(app: web.Application) -> None:
         handler = _guarded(route)
         if route.html:
             handler = pages.errors_as_html(handler)
+        if route.w3c:
+            handler = webdriver.errors_as_w3c(handler)
         app.router.add_route(route.method, route.path, handler)
 
 
