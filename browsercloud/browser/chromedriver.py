@@ -183,16 +183,7 @@ class Chromedrivers:
 
     async def fitting(self, browser: Path) -> Path:
         """The chromedriver for this browser's program; see `choose`. Remembered once found."""
-        try:
-            # An update replaces the program in place.
-            key = (browser, browser.stat().st_mtime_ns)
-        except OSError as error:
-            raise LaunchFailed(f"{browser} cannot be looked at: {error}") from error
-        known = self._fitting.get(key)
-        if known is None or not known.exists():
-            known = await in_thread(partial(choose, browser, self._setting))
-            self._fitting[key] = known
-        return known
+        return await in_thread(partial(self._find, browser))
 
     async def address(self, session_id: str, browser: Path, folder: Path) -> str:
         """The address of the session's chromedriver, started now if there is none that runs."""
@@ -217,6 +208,17 @@ class Chromedrivers:
             if here.process is not None:
                 await here.process.stop()
             self._beside.pop(session_id, None)
+
+    def _find(self, browser: Path) -> Path:
+        try:
+            # An update replaces the program in place.
+            key = (browser, browser.stat().st_mtime_ns)
+        except OSError as error:
+            raise LaunchFailed(f"{browser} cannot be looked at: {error}") from error
+        known = self._fitting.get(key)
+        if known is None or not known.exists():
+            known = self._fitting[key] = choose(browser, self._setting)
+        return known
 
     async def _start(self, here: _Beside, browser: Path, folder: Path) -> Chromedriver:
         program = await self.fitting(browser)

@@ -60,8 +60,8 @@ class LocalEngine:
     """The `Engine` that runs Chromium as processes of this machine.
 
     *data_dir* belongs to one engine at a time; see `folders`. *chromium*, *headless_shell* and
-    *chromedriver* are paths, for when the search of `find` should not decide. *start_timeout* bounds one start, in
-    seconds.
+    *chromedriver* are paths, for when the search of `find` should not decide.
+    *start_timeout* bounds one start, in seconds.
     """
 
     def __init__(

@@ -137,7 +137,7 @@ def for_chromedriver(wanted: Wanted, debugger: str) -> dict[str, Any]:
 def for_client(
     told: Mapping[str, Any], wanted: Wanted, session_id: str, cdp: str, viewer: str
 ) -> dict[str, Any]:
-    """chromedriver's capabilities without its machine's addresses, and with the session's own."""
+    """What chromedriver tells, without its machine's addresses, and with the session's own."""
     shown = {name: value for name, value in told.items() if name not in ("chrome", "webSocketUrl")}
     driver = told.get("chrome", {}).get("chromedriverVersion", "")
     shown["chrome"] = {"chromedriverVersion": driver}

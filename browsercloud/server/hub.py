@@ -47,8 +47,7 @@ async def create(request: web.Request) -> web.Response:
     try:
         session = await _begin(request, owner, asked)
         attached = await attach(request, session, wanted)
-        if request.transport is None or request.transport.is_closing():
-            raise ConnectionResetError("the client hung up")
+        _require_client(request)
     except BaseException:
         await settle(lambda: _release(request, owner, asked.session_id), patience=RELEASE_PATIENCE)
         raise
@@ -96,6 +95,11 @@ async def _begin(request: web.Request, owner: str, asked: CreateRequest) -> Acti
             return await active(request, asked.session_id)
 
 
+def _require_client(request: web.Request) -> None:
+    if request.transport is None or request.transport.is_closing():
+        raise ConnectionResetError("the client hung up, so nobody would ever end the session")
+
+
 async def _release(request: web.Request, owner: str, session_id: str) -> None:
     try:
         await parts(request).sessions.release(owner, session_id)
@@ -128,4 +132,3 @@ def _rest(request: web.Request) -> str:
     after = request.rel_url.raw_path.partition("/wd/hub/session/")[2]
     _, slash, rest = after.partition("/")
     return slash + rest
-
