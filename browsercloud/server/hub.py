@@ -7,6 +7,7 @@ session, chromedriver's, and the token, as many clients send their key with the 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import uuid
 
@@ -19,7 +20,7 @@ from browsercloud.server.active import ActiveSession, not_found
 from browsercloud.server.capabilities import read_capabilities
 from browsercloud.server.parts import CALLER, active, parts, project, read_json
 from browsercloud.server.trust import Opens
-from browsercloud.server.webdriver import answer, attach, lives, relay
+from browsercloud.server.webdriver import answer, ask, attach, relay
 from browsercloud.wire import invalid, read_create, read_session_id
 
 log = logging.getLogger(__name__)
@@ -60,12 +61,9 @@ async def command(request: web.Request) -> web.StreamResponse:
     """Every other command."""
     session, webdriver_session_id = await _session(request)
     path = f"/session/{webdriver_session_id}{_rest(request)}"
-    response = await relay(request, session, path)
-    closed = request.method == "DELETE" and _rest(request) == "/window"
-    if closed and not await lives(request, session, webdriver_session_id):
-        # By the protocol, closing the last window ends the session.
-        await _end(request, session)
-    return response
+    if request.method == "DELETE" and _rest(request) == "/window":
+        return await _close_window(request, session, path)
+    return await relay(request, session, path)
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -77,6 +75,16 @@ async def delete(request: web.Request) -> web.Response:
     else:
         await _end(request, session)
     return answer(None)
+
+
+async def _close_window(
+    request: web.Request, session: ActiveSession, path: str
+) -> web.StreamResponse:
+    """Close Window. By the protocol the last one ends the session."""
+    status, body = await ask(request, session, "DELETE", path)
+    if status == 200 and json.loads(body)["value"] == []:
+        await _end(request, session)
+    return web.Response(status=status, body=body, content_type="application/json")
 
 
 async def _begin(request: web.Request, owner: str, asked: CreateRequest) -> ActiveSession:

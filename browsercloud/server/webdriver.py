@@ -102,11 +102,7 @@ async def command(request: web.Request) -> web.StreamResponse:
 
 async def unknown(request: web.Request) -> web.Response:
     """What is no address of the protocol."""
-    raise ServiceError(
-        f"{request.method}: there is no such command here; POST …/session begins",
-        status=404,
-        code="unknown_command",
-    )
+    raise _unknown(request)
 
 
 def answer(value: Any) -> web.Response:
@@ -149,7 +145,7 @@ async def relay(request: web.Request, session: ActiveSession, path: str) -> web.
     A command may take as long as the session lives; the end of the session answers it.
     """
     if not _is_command(path):
-        return await unknown(request)
+        raise _unknown(request)
     address = await _address(request, session)
     _count(session, inward=request.content_length or 0)
     call = asyncio.create_task(_send(request, URL(address + path, encoded=True)))
@@ -166,14 +162,22 @@ async def relay(request: web.Request, session: ActiveSession, path: str) -> web.
         await stop_task(call)
 
 
-async def lives(request: web.Request, session: ActiveSession, webdriver_session_id: str) -> bool:
-    """Whether chromedriver still has this session of its own: not after its last window."""
-    url = f"{await _address(request, session)}/session/{webdriver_session_id}/timeouts"
+async def ask(
+    request: web.Request, session: ActiveSession, method: str, path: str
+) -> tuple[int, bytes]:
+    """One command without a body; its status and its whole answer, which we have to understand."""
+    if not _is_command(path):
+        raise _unknown(request)
+    url = URL(await _address(request, session) + path, encoded=True)
+    _count(session, inward=0)
+    timeout = ClientTimeout(total=ATTACH_TIMEOUT)
     try:
-        async with parts(request).http.get(url, timeout=ClientTimeout(total=10)) as reply:
-            return reply.status == 200
+        async with parts(request).http.request(method, url, timeout=timeout) as reply:
+            body = await reply.read()
     except (aiohttp.ClientError, OSError) as error:
         raise _broken(session, error) from None
+    _count(session, outward=len(body))
+    return reply.status, body
 
 
 def _is_command(path: str) -> bool:
@@ -184,6 +188,14 @@ def _is_command(path: str) -> bool:
     words = [unquote(word) for word in path.split("/")]
     plain = all(word not in ("", ".", "..") for word in words[1:])
     return plain and words[:2] == ["", "session"] and _ID.fullmatch(words[2]) is not None
+
+
+def _unknown(request: web.Request) -> ServiceError:
+    return ServiceError(
+        f"{request.method}: there is no such command here; POST …/session begins",
+        status=404,
+        code="unknown_command",
+    )
 
 
 async def _send(request: web.Request, url: URL) -> aiohttp.ClientResponse:

@@ -109,7 +109,7 @@ async def test_a_key_or_a_basic_token_opens_it_and_nothing_else(real_cloud: Clou
         for password in (None, "wrong", real_cloud.token(other)):
             with pytest.raises(WebDriverException, match="Authorization"):
                 connect(plain, key=password)
-        with pytest.raises(SessionNotCreatedException, match="no session"):
+        with pytest.raises(InvalidSessionIdException, match="no session"):
             connect(plain, key=OTHER_KEY)
 
     await driven(work)
