@@ -26,6 +26,7 @@ from browsercloud.errors import (
     UsageError,
 )
 from browsercloud.models import (
+    Adapter,
     Browser,
     Dimensions,
     LiveDetails,
@@ -40,6 +41,7 @@ from browsercloud.models import (
 )
 
 __all__ = [
+    "Adapter",
     "Browser",
     "BrowserCloud",
     "BrowserCloudError",

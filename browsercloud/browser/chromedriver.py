@@ -47,7 +47,7 @@ SECRET_BYTES = 18
 STARTED = re.compile(r"was started successfully on port (\d+)")
 INSTALL_HINT = (
     "run `browsercloud install` (Debian: apt-get install chromium-driver), or put the chromedriver "
-    "of that version on PATH"
+    "of that version on PATH (Chrome for Testing has one for each)"
 )
 
 

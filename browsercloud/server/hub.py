@@ -90,17 +90,20 @@ async def _close_window(
 async def _begin(request: web.Request, owner: str, asked: CreateRequest) -> ActiveSession:
     """The session, live. One that has to wait for its turn keeps its place in the line."""
     sessions = parts(request).sessions
-    loop = asyncio.get_running_loop()
-    end = loop.time() + START_PATIENCE
-    async with asyncio.timeout_at(end):
-        while True:
-            try:
-                await sessions.create(owner, asked)
-            except NoCapacity:
-                if sessions.live(asked.session_id) is None:
-                    raise
-                continue
-            return await active(request, asked.session_id)
+    try:
+        async with asyncio.timeout(START_PATIENCE):
+            while True:
+                try:
+                    await sessions.create(owner, asked)
+                except NoCapacity:
+                    if sessions.live(asked.session_id) is None:
+                        raise
+                    continue
+                return await active(request, asked.session_id)
+    except TimeoutError:
+        raise NoCapacity(
+            f"no browser became free within {START_PATIENCE:g} s; try again later", retry_after=5
+        ) from None
 
 
 def _require_client(request: web.Request) -> None:

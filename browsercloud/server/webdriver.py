@@ -159,7 +159,7 @@ async def relay(request: web.Request, session: ActiveSession, path: str) -> web.
     except (aiohttp.ClientError, OSError) as error:
         raise _broken(session, error) from None
     finally:
-        await stop_task(call)
+        await _let_go(call)
 
 
 async def ask(
@@ -215,6 +215,13 @@ async def _send(request: web.Request, url: URL) -> aiohttp.ClientResponse:
         allow_redirects=False,
         timeout=ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
     )
+
+
+async def _let_go(call: asyncio.Task[aiohttp.ClientResponse]) -> None:
+    """Give up what is still under way, and the connection of an answer that nobody has read."""
+    await stop_task(call)
+    if not call.cancelled() and call.exception() is None:
+        call.result().close()
 
 
 async def _pass_back(

@@ -6,10 +6,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from selenium.common.exceptions import InvalidSessionIdException, SessionNotCreatedException
 
-from browsercloud.testing import FailingEngine, IdleEngine
+from browsercloud.engines.local import LocalEngine
+from browsercloud.server import hub
+from browsercloud.testing import FailingEngine, IdleEngine, NeverEngine
 from tests.browser.test_chromedriver import drivers
 from tests.conftest import Site
 from tests.processes import until
@@ -18,6 +21,7 @@ from tests.server.driving import connect, driven
 from tests.serving import serving
 
 SHELL = {"browser": "headless-shell"}
+ENDED = ("released", "failed")
 
 
 async def sessions(cloud: Cloud) -> list[dict[str, Any]]:
@@ -30,8 +34,8 @@ async def sessions(cloud: Cloud) -> list[dict[str, Any]]:
 async def test_a_url_is_all_it_takes(real_cloud: Cloud, site: Site) -> None:
     """New Session makes one of ours, its options in capabilities; quit ends it."""
     options = {**SHELL, "name": "n", "dimensions": {"width": 640, "height": 480}}
-    hub = f"{real_cloud.url}/wd/hub"
-    driver = await driven(lambda: connect(hub, key=KEY, browsercloud__options=options))
+    url = f"{real_cloud.url}/wd/hub"
+    driver = await driven(lambda: connect(url, key=KEY, browsercloud__options=options))
     (record,) = await sessions(real_cloud)
     assert ("live", "selenium", "n") == (record["status"], record["adapter"], record["name"])
     assert record["id"] == driver.capabilities["browsercloud:sessionId"]
@@ -49,9 +53,9 @@ async def test_a_url_is_all_it_takes(real_cloud: Cloud, site: Site) -> None:
 async def test_a_key_in_the_capabilities_lets_in(real_cloud: Cloud) -> None:
     """And the commands after it need none: the id they carry opens this session."""
     options = {"accessKey": KEY, "user": "me", "build": "b1"}
-    hub = f"{real_cloud.url}/wd/hub"
+    url = f"{real_cloud.url}/wd/hub"
     more = {"LT__Options": options, "browsercloud__options": SHELL}
-    driver = await driven(lambda: connect(hub, **more))
+    driver = await driven(lambda: connect(url, **more))
     assert "" == await driven(lambda: driver.title)
     (record,) = await sessions(real_cloud)
     assert "b1" == record["build"]
@@ -70,8 +74,8 @@ async def test_a_wrong_key_makes_nothing(cloud: Cloud) -> None:
 
 async def test_an_id_opens_its_own_session_only(real_cloud: Cloud) -> None:
     """Neither another token nor another session with this token; one without a token is none."""
-    hub = f"{real_cloud.url}/wd/hub"
-    driver = await driven(lambda: connect(hub, key=KEY, browsercloud__options=SHELL))
+    url = f"{real_cloud.url}/wd/hub"
+    driver = await driven(lambda: connect(url, key=KEY, browsercloud__options=SHELL))
     other = await real_cloud.create(**SHELL)
     ours, theirs, token = str(driver.session_id).split(".", 2)
     wrong = (
@@ -89,8 +93,8 @@ async def test_an_id_opens_its_own_session_only(real_cloud: Cloud) -> None:
 
 async def test_the_last_window_ends_the_session(real_cloud: Cloud) -> None:
     """By the protocol; and quitting afterwards is fine."""
-    hub = f"{real_cloud.url}/wd/hub"
-    driver = await driven(lambda: connect(hub, key=KEY, browsercloud__options=SHELL))
+    url = f"{real_cloud.url}/wd/hub"
+    driver = await driven(lambda: connect(url, key=KEY, browsercloud__options=SHELL))
     await driven(lambda: driver.switch_to.new_window("tab"))
     await driven(driver.close)
     assert ["live"] == [record["status"] for record in await sessions(real_cloud)]
@@ -102,9 +106,9 @@ async def test_the_last_window_ends_the_session(real_cloud: Cloud) -> None:
 
 async def test_a_session_that_ended_is_told_with_its_reason(real_cloud: Cloud) -> None:
     """A client that vanishes leaves its session to the timeout, which ends it."""
-    hub = f"{real_cloud.url}/wd/hub"
+    url = f"{real_cloud.url}/wd/hub"
     options = {**SHELL, "timeout": 1500}
-    driver = await driven(lambda: connect(hub, key=KEY, browsercloud__options=options))
+    driver = await driven(lambda: connect(url, key=KEY, browsercloud__options=options))
     end = asyncio.get_running_loop().time() + 10
     while (await sessions(real_cloud))[0]["status"] != "released":
         assert asyncio.get_running_loop().time() < end
@@ -124,6 +128,40 @@ async def test_what_cannot_start_leaves_nothing(start_cloud: StartCloud, engine:
     assert {} == dict(engine.running())
     (record,) = await sessions(cloud)
     assert record["status"] in ("released", "failed")
+
+
+async def test_a_browser_that_does_not_come_is_not_waited_for_for_ever(
+    start_cloud: StartCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start is given up, and what was begun of it is gone."""
+    monkeypatch.setattr(hub, "START_PATIENCE", 0.2)
+    engine = NeverEngine()
+    cloud = await start_cloud(engine)
+    body: dict[str, Any] = {"capabilities": {"alwaysMatch": {}}}
+    status, answer = await cloud.call("POST", "/wd/hub/session", json=body)
+    assert (500, "session not created") == (status, answer["value"]["error"])
+    assert "no browser became free" in answer["value"]["message"]
+    assert engine.starts == engine.cancelled
+
+
+@pytest.mark.parametrize("cancelling", [False, True])
+@pytest.mark.parametrize("after", [0.1, 0.3, 0.5])
+async def test_a_client_that_hangs_up_while_it_begins_leaves_nothing(
+    start_cloud: StartCloud, root: Path, cancelling: bool, after: float
+) -> None:
+    """Nobody would ever end the session: it is released, with and without cancellation."""
+    cloud = await start_cloud(LocalEngine(root / "data"), handler_cancellation=cancelling)
+    # Longer than the test waits: something else has to end it.
+    options = {**SHELL, "timeout": 60_000}
+    body = {"capabilities": {"alwaysMatch": {"browsercloud:options": options}}}
+    timeout = aiohttp.ClientTimeout(total=after)
+    with pytest.raises(TimeoutError):
+        await cloud.call("POST", "/wd/hub/session", json=body, timeout=timeout)
+    end = asyncio.get_running_loop().time() + 10
+    while any(record["status"] not in ENDED for record in await sessions(cloud)):
+        assert asyncio.get_running_loop().time() < end
+        await asyncio.sleep(0.05)
+    assert {} == dict(cloud.engine.running())
 
 
 @pytest.mark.parametrize(
