@@ -41,6 +41,10 @@ WELL_KNOWN: Mapping[str, tuple[str, ...]] = {
 START_TIMEOUT = 20.0
 """Seconds until it has to listen."""
 
+PORT_TRIES = 5
+"""It chooses a port that is free on IPv6, and gives up when that one is taken on IPv4."""
+
+PORT_TAKEN = "port not available"
 KILL_PATIENCE = 10.0
 SECRET_BYTES = 18
 
@@ -129,6 +133,11 @@ class Chromedriver:
         """Whether it has ended."""
         return self._child.look()[0]
 
+    @property
+    def port_taken(self) -> bool:
+        """Whether it ended for want of a port, which another one may find."""
+        return self.gone and any(PORT_TAKEN in line for line in self._words.lines)
+
     async def address(self) -> str:
         """Where it listens, once it does. Raises `LaunchFailed` with its last words."""
         either: set[asyncio.Future[Any]] = {self._words.endpoint, self._child.exited}
@@ -188,13 +197,20 @@ class Chromedrivers:
     async def address(self, session_id: str, browser: Path, folder: Path) -> str:
         """The address of the session's chromedriver, started now if there is none that runs."""
         here = self._beside.setdefault(session_id, _Beside())
+        tries = 0
         async with here.lock:
-            if here.process is not None and here.process.gone:
-                await here.process.stop()
-                here.process = None
-            if here.process is None:
-                here.process = await self._start(here, browser, folder)
-            return await here.process.address()
+            while True:
+                if here.process is not None and here.process.gone:
+                    await here.process.stop()
+                    here.process = None
+                if here.process is None:
+                    here.process = await self._start(here, browser, folder)
+                tries += 1
+                try:
+                    return await here.process.address()
+                except LaunchFailed:
+                    if tries == PORT_TRIES or not here.process.port_taken:
+                        raise
 
     async def stop(self, session_id: str) -> None:
         """End the session's chromedriver, also one that is just being started. Safe to repeat."""

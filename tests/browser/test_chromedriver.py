@@ -143,6 +143,22 @@ async def test_one_that_does_not_start_says_why(root: Path) -> None:
     await ends.stop("a")
 
 
+async def test_a_port_that_is_taken_is_tried_again(root: Path) -> None:
+    """The program itself tries only one; it is not the browser's fault."""
+    fake = program(
+        root / "driver",
+        'case "$1" in --version) echo ChromeDriver $VERSION; exit;; esac\n'
+        f"if mkdir {root}/once; then echo IPv4 port not available. Exiting...; exit 1; fi\n"
+        "echo ChromeDriver was started successfully on port 1234.; exec sleep 60",
+    )
+    found = find.find(Browser.HEADLESS_SHELL)
+    fake.write_text(fake.read_text().replace("$VERSION", find.version(found.path) or ""))
+    ends = Chromedrivers(fake)
+    (root / "s").mkdir()
+    assert (await ends.address("a", found.path, root / "s")).startswith("http://127.0.0.1:1234/")
+    await ends.stop("a")
+
+
 async def test_a_stop_does_not_wait_for_a_start_that_hangs(root: Path) -> None:
     """It is killed, and whoever waits for it is told."""
     fake = program(

@@ -91,6 +91,18 @@ async def test_an_id_opens_its_own_session_only(real_cloud: Cloud) -> None:
     await driven(driver.quit)
 
 
+async def test_an_id_dies_with_the_key_that_it_was_given_for(real_cloud: Cloud) -> None:
+    """Revoked, neither the hub's id nor the session's URL opens anything."""
+    key, key_id = await real_cloud.new_key()
+    url = f"{real_cloud.url}/wd/hub"
+    driver = await driven(lambda: connect(url, key=key, browsercloud__options=SHELL))
+    path = f"/wd/hub/session/{driver.session_id}/url"
+    assert 200 == (await real_cloud.call("GET", path, key=None))[0]
+    await real_cloud.revoke(key_id)
+    assert 401 == (await real_cloud.call("GET", path, key=None))[0]
+    driver.command_executor.close()
+
+
 async def test_the_last_window_ends_the_session(real_cloud: Cloud) -> None:
     """By the protocol; and quitting afterwards is fine."""
     url = f"{real_cloud.url}/wd/hub"

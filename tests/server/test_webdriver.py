@@ -17,10 +17,12 @@ from selenium.common.exceptions import (
     WebDriverException,
 )
 from selenium.webdriver.common.by import By
+from yarl import URL
 
 from browsercloud.engines.local import LocalEngine
 from tests.browser.test_chromedriver import drivers, program
 from tests.conftest import Site
+from tests.processes import until
 from tests.server.conftest import KEY, OTHER_KEY, Cloud, StartCloud
 from tests.server.driving import connect, driven
 
@@ -88,11 +90,12 @@ async def test_playwright_and_selenium_see_the_same_tabs(real_cloud: Cloud, site
         driver = await driven(lambda: connect(record["webdriverUrl"]))
         await driven(lambda: driver.get(site.url))
         context = browser.contexts[0]
-        assert [f"{site.url}/"] == [page.url for page in context.pages]
+        (page,) = context.pages
+        await until(lambda: page.url == f"{site.url}/", "Playwright has heard of the page")
         await context.new_page()
         assert 2 == len(await driven(lambda: driver.window_handles))
         await driven(lambda: driver.switch_to.new_window("tab"))
-        assert 3 == len(context.pages)
+        await until(lambda: len(context.pages) == 3, "Playwright has heard of the new tab")
         await driven(driver.quit)
         await browser.close()
 
@@ -177,9 +180,7 @@ async def test_nothing_but_commands_reaches_chromedriver(real_cloud: Cloud, path
     record = await real_cloud.create(**SHELL)
     url = f"{record['webdriverUrl']}/{path}"
     body = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"binary": "/bin/true"}}}}
-    import yarl
-
-    async with real_cloud.http.post(yarl.URL(url, encoded=True), json=body) as reply:
+    async with real_cloud.http.post(URL(url, encoded=True), json=body) as reply:
         value = (await reply.json())["value"]
         assert (404, "unknown command") == (reply.status, value["error"])
 
