@@ -26,6 +26,7 @@ from browsercloud.errors import (
     UsageError,
 )
 from browsercloud.models import (
+    Adapter,
     Browser,
     Dimensions,
     LiveDetails,
@@ -42,6 +43,7 @@ from browsercloud.models import (
 )
 
 __all__ = [
+    "Adapter",
     "Browser",
     "BrowserCloud",
     "BrowserCloudError",

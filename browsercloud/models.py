@@ -25,7 +25,6 @@ MAX_LABEL_LENGTH = 1_000
 MIN_SIDE, MAX_SIDE = 100, 8_192
 
 LATER_OPTIONS: Mapping[str, str] = {
-    "adapter": "adapter",
     "keepAlive": "keep_alive",
     "deviceConfig": "device",
     "locale": "locale",
@@ -96,6 +95,14 @@ class Browser(StrEnum):
 
     CHROMIUM = "chromium"
     HEADLESS_SHELL = "headless-shell"
+
+
+class Adapter(StrEnum):
+    """What `client.session()` connects with."""
+
+    PLAYWRIGHT = "playwright"
+    PUPPETEER = "puppeteer"
+    SELENIUM = "selenium"
 
 
 class FieldError(ValueError):
@@ -205,6 +212,12 @@ class SessionOptions:
     """How long it may be without driver traffic until it ends; off by default, at most 24 h.
 
     A command that a driver sends counts, and its answer; events, viewers and pings do not.
+    """
+
+    adapter: Adapter = Adapter.PLAYWRIGHT
+    """What `client.session()` connects with; `puppeteer` leaves it to a program of your own.
+
+    For `selenium` the browser's machine needs a chromedriver of the same version.
     """
 
     browser: Browser = Browser.CHROMIUM
@@ -347,10 +360,14 @@ class Session:
 
     event_count: int = 0
     websocket_url: str = field(default="", repr=False)
-    """CDP, browser level. Carries the session's token, as the next two do."""
+    """CDP, browser level. Carries the session's token, as the next three do."""
+
+    webdriver_url: str = field(default="", repr=False)
+    """W3C WebDriver, for Selenium in any language. Carries the token in its path."""
 
     debug_url: str = field(default="", repr=False)
     session_viewer_url: str = field(default="", repr=False)
+    adapter: Adapter = Adapter.PLAYWRIGHT
     browser: Browser = Browser.CHROMIUM
     dimensions: Dimensions = Dimensions(1280, 720)
     user_agent: str | None = None

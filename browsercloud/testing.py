@@ -99,6 +99,10 @@ class IdleEngine:
             killed = BrowserExit(signal="SIGKILL")
             handle.exited.set_result(BrowserExit(exit_code=0) if grace else killed)
 
+    async def webdriver(self, handle: BrowserHandle) -> str:
+        """There is none."""
+        raise LaunchFailed("these browsers have no WebDriver")
+
     async def poll(self, handle: BrowserHandle) -> BrowserExit | None:
         """How it ended, if it has."""
         return handle.exited.result() if handle.exited.done() else None

@@ -28,6 +28,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from browsercloud.errors import InvalidRequest
 from browsercloud.models import (
     LATER_OPTIONS,
+    Adapter,
     Browser,
     CreateRequest,
     FieldError,
@@ -126,7 +127,7 @@ def _build(*, strict: bool) -> Converter:
     converter.register_structure_hook(bool, _plain(bool, "true or false"))
     converter.register_structure_hook(int, _whole)
     # One by one: the hook for `str` serves its subclasses too, and so every StrEnum.
-    for kind in (SessionStatus, ReleaseReason, Browser):
+    for kind in (SessionStatus, ReleaseReason, Browser, Adapter):
         grows = (
             kind is not SessionStatus
         )  # a life has these stations; reasons and browsers are added

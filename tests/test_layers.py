@@ -33,6 +33,7 @@ HOMES: dict[str, set[str]] = {
     "cattrs": {"wire.py"},
     "tenacity": {"client/retries.py"},
     "playwright": {"client/adapters/playwright.py", "client/live.py"},  # the latter for types only
+    "selenium": {"client/adapters/selenium.py", "client/live.py"},  # the latter for types only
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "sqlite3": {"stores/sqlite.py", "stores/database.py"},

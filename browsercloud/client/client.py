@@ -11,14 +11,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from browsercloud._aio import close_all, settle
+from browsercloud.client.adapters.base import Adapter, NoDriver
 from browsercloud.client.adapters.playwright import PlaywrightAdapter
 from browsercloud.client.adapters.puppeteer import PuppeteerAdapter
+from browsercloud.client.adapters.selenium import SeleniumAdapter
 from browsercloud.client.config import resolve
 from browsercloud.client.lease import Lease
 from browsercloud.client.live import LiveSession
 from browsercloud.client.sessions import OnQueue, SessionArgs, Sessions, build_options
 from browsercloud.client.transport import Transport
 from browsercloud.errors import UsageError
+from browsercloud.models import Adapter as AdapterName
 from browsercloud.models import SessionOptions
 
 if TYPE_CHECKING:
@@ -75,6 +78,9 @@ class BrowserCloud:
 
         self.puppeteer = PuppeteerAdapter(self.sessions, self.lease)
         """Existing Puppeteer and Playwright scripts, run unchanged in sessions."""
+
+        self.selenium = SeleniumAdapter(self.config)
+        """Selenium for the same."""
 
     def __repr__(self) -> str:
         where = self._transport.url or self.config.url or "embedded"
@@ -151,6 +157,17 @@ class BrowserCloud:
             log.warning("closing the client failed: %s", failure)
             error.add_note(f"closing the client failed too: {failure}")
 
+    def adapter(self, options: SessionOptions) -> Adapter:
+        """See `live.Owner`."""
+        known: dict[AdapterName, Adapter] = {
+            AdapterName.PLAYWRIGHT: self.playwright,
+            AdapterName.SELENIUM: self.selenium,
+            AdapterName.PUPPETEER: NoDriver(),
+        }
+        if options.adapter is AdapterName.SELENIUM:
+            self.selenium.require()  # now, with nothing sent
+        return known[options.adapter]
+
     def adopt(self, live: LiveSession) -> None:
         """See `live.Owner`."""
         if self._state != "open":
@@ -182,6 +199,7 @@ class BrowserCloud:
         closers: list[Callable[[], Awaitable[object]]] = [
             self._transport.close,
             self.playwright.close,
+            self.selenium.close,
             self.lease.close,
             self._release_all,
         ]

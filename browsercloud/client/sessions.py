@@ -32,6 +32,7 @@ from browsercloud.errors import (
 from browsercloud.models import (
     LATER_OPTIONS,
     MAX_TIMEOUT,
+    Adapter,
     Browser,
     Dimensions,
     LiveDetails,
@@ -73,6 +74,7 @@ class SessionArgs(TypedDict, total=False):
 
     timeout: float
     idle_timeout: float | None
+    adapter: Adapter | Literal["playwright", "puppeteer", "selenium"]
     browser: Browser | Literal["chromium", "headless-shell"]
     dimensions: Dimensions | tuple[int, int]
     headless: bool

@@ -96,6 +96,13 @@ class Engine(Protocol):
         Raises `OSError` when something is left over all the same, and says what.
         """
 
+    async def webdriver(self, handle: BrowserHandle) -> str:
+        """The address (`http://…`) of a WebDriver end beside this browser; its own, one for each.
+
+        Started when it is first asked for, and stopped with the browser. Whoever has the address
+        has the browser. Raises `LaunchFailed` when there is none that fits the browser's version.
+        """
+
     async def poll(self, handle: BrowserHandle) -> BrowserExit | None:
         """`None` while the browser's main process runs, else how it ended.
 

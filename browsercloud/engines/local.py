@@ -16,6 +16,7 @@ from attrs import define, field
 from browsercloud._aio import close_all, deadline, in_thread, settle
 from browsercloud.browser import group, guard
 from browsercloud.browser.capacity import capacity, room
+from browsercloud.browser.chromedriver import Chromedrivers
 from browsercloud.browser.find import Found
 from browsercloud.browser.guard import Guard
 from browsercloud.browser.launch import Launched, Launcher, adopt
@@ -37,7 +38,7 @@ from browsercloud.engines.folders import (
 )
 from browsercloud.engines.programs import Programs
 from browsercloud.errors import LaunchFailed, UsageError
-from browsercloud.models import Browser, BrowserExit, Capacity, SessionOptions
+from browsercloud.models import Adapter, Browser, BrowserExit, Capacity, SessionOptions
 
 START_TIMEOUT = 30.0
 RESTORE_PATIENCE = 8.0
@@ -70,9 +71,9 @@ class _Running:
 class LocalEngine:
     """The `Engine` that runs Chromium as processes of this machine.
 
-    *data_dir* belongs to one engine at a time; see `folders`. *chromium* and *headless_shell* are
-    paths, for when the search of `find` should not decide. *start_timeout* bounds one start, in
-    seconds. *orphan_grace* is how many seconds the browsers outlive a kill of this process, for a
+    *data_dir* belongs to one engine at a time; see `folders`. *chromium*, *headless_shell* and
+    *chromedriver* are paths, for when the search of `find` should not decide. *start_timeout*
+    bounds one start, in seconds. *orphan_grace* is how many seconds the browsers outlive a kill of this process, for a
     successor to `restore` them; an embedded engine leaves nothing, whatever it says. *memory_cap*
     is how many bytes one session may use before it is ended; 0: as many as there are.
 
@@ -86,6 +87,7 @@ class LocalEngine:
         *,
         chromium: str | os.PathLike[str] | None = None,
         headless_shell: str | os.PathLike[str] | None = None,
+        chromedriver: str | os.PathLike[str] | None = None,
         start_timeout: float = START_TIMEOUT,
         orphan_grace: float = 0,
         memory_cap: int = 0,
@@ -97,6 +99,7 @@ class LocalEngine:
         self._start_timeout = start_timeout
         self._grace = 0 if is_embedded(self.data_dir) else orphan_grace
         self._launcher = Launcher()
+        self._chromedrivers = Chromedrivers(chromedriver)
         self._lock = Lock(self.data_dir)
         self._guard: Guard | None = None
         self._browsers: dict[str, _Running] = {}
@@ -231,6 +234,14 @@ class LocalEngine:
             return handle.exited.result() if handle.exited.done() else BrowserExit()
         return running.process.poll()
 
+    async def webdriver(self, handle: BrowserHandle) -> str:
+        """The address of a chromedriver for this browser; see `Engine.webdriver`."""
+        running = self._of(handle)
+        if running is None or running.process is None or running.ending.locked():
+            raise LaunchFailed("the browser is being stopped, or is gone")
+        program = Path(running.process.mark.program)
+        return await self._chromedrivers.address(handle.session_id, program, running.folder)
+
     def leave_nothing(self) -> None:
         """Nobody is to take over from here: if we are killed now, nothing gets the grace."""
         if self._guard is not None:
@@ -315,6 +326,8 @@ class LocalEngine:
             guard.browser(session_id, process.mark)
             write_mark(running.folder, process.mark, complete=False)
 
+        if options.adapter is Adapter.SELENIUM:
+            await self._chromedrivers.fitting(found.path)  # before a browser is started for it
         guard.folder(session_id, running.folder)
         for folder in (running.folder, running.folder / "profile", running.folder / "tmp"):
             folder.mkdir(mode=PRIVATE)
@@ -347,6 +360,7 @@ class LocalEngine:
         async with running.ending:
             if self._browsers.get(session_id) is not running:
                 return
+            await self._chromedrivers.stop(session_id)
             if running.process is not None:
                 self._not_adoptable(session_id, running.folder, running.process)
                 await running.process.stop(grace=grace)

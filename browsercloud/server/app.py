@@ -68,12 +68,21 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
         ),
     )
     here = Parts(
-        sessions, store, Trust(config, keyring), keyring, journal, metrics, totals, _interface
+        sessions,
+        store,
+        Trust(config, keyring),
+        keyring,
+        engine,
+        journal,
+        metrics,
+        totals,
+        _interface,
     )
     app[PARTS] = here
 
     async def life(_: web.Application) -> AsyncIterator[None]:
-        here.http = aiohttp.ClientSession()
+        # As many connections as there are drivers; they stay open for as long as those drive.
+        here.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         closers: list[Callable[[], Awaitable[object]]] = [here.http.close]
         try:
             closers.append(engine.close)

@@ -31,6 +31,9 @@ REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _ENCODED_QUERY = re.compile(r"%(?:25)*3f|[;&]|%(?:25)*26", re.IGNORECASE)
+_TOKEN_IN_PATH = re.compile(
+    r"^(/v1/sessions/[^/]*/webdriver/(?!session(?:/|$)|status$)|/wd/hub/session/[0-9a-f]{32}\.)[^/]+"
+)
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -82,8 +85,12 @@ def _named_session(request: web.Request) -> str | None:
 
 
 def safe_path(request: web.Request) -> str:
-    """The path as it was sent, for the log: up to where a query begins that somebody encoded."""
-    return _ENCODED_QUERY.split(request.rel_url.raw_path, maxsplit=1)[0]
+    """The path as it was sent, for the log: up to where a query begins that somebody encoded.
+
+    WebDriver clients append to the URL they are given, so there the token is in the path.
+    """
+    path = _ENCODED_QUERY.split(request.rel_url.raw_path, maxsplit=1)[0]
+    return _TOKEN_IN_PATH.sub(r"\1…", path)
 
 
 async def stamp(request: web.Request, response: web.StreamResponse) -> None:

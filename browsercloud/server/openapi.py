@@ -97,7 +97,7 @@ _HEADERS = {
 
 def describe(table: Iterable[Route], version: str) -> dict[str, Any]:
     """The document for this table, OpenAPI 3.1."""
-    rows = list(table)
+    rows = [row for row in table if not row.w3c]
     schemas = Schemas()
     refusals: dict[str, Any] = {}
     # Bodies first: a model that is also read is as strict wherever it stands.

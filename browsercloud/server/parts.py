@@ -14,6 +14,7 @@ from aiohttp import ClientError, ClientSession, WSCloseCode, web
 from attrs import define, field
 
 from browsercloud._aio import join, stop_task
+from browsercloud.engines.base import Engine
 from browsercloud.errors import ServiceError, SessionEnded
 from browsercloud.models import Session, SessionStatus
 from browsercloud.server.active import ActiveSession, not_found
@@ -45,6 +46,7 @@ class Parts:
     store: Store
     trust: Trust
     keyring: Keyring
+    engine: Engine
     journal: Journal
     metrics: Metrics
     totals: Traffic

@@ -32,6 +32,7 @@ def first_record(request: CreateRequest) -> Session:
         created_at=now(),
         timeout=options.timeout,
         idle_timeout=options.idle_timeout,
+        adapter=options.adapter,
         browser=options.browser,
         dimensions=options.dimensions,
         user_agent=options.user_agent,

@@ -25,6 +25,11 @@ class Urls:
         """CDP, browser level."""
         return f"{self._ws}/v1/sessions/{self._id}/cdp?{self._query()}"
 
+    def webdriver(self) -> str:
+        """W3C WebDriver. Clients append to it, so the token is in the path and not in a query."""
+        base = f"{self._http}/v1/sessions/{self._id}/webdriver"
+        return "/".join((base, *self._token.values()))
+
     def debug(self) -> str:
         """The session's page."""
         return f"{self._http}/sessions/{self._id}?{self._query()}"
@@ -46,6 +51,7 @@ def with_urls(request: web.Request, session: Session, *, token: bool = True) -> 
     return attrs.evolve(
         session,
         websocket_url=urls.cdp(),
+        webdriver_url=urls.webdriver(),
         debug_url=urls.debug(),
         session_viewer_url=urls.viewer(),
     )

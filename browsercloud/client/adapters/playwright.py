@@ -73,6 +73,10 @@ class PlaywrightAdapter:
             raise
         return connection
 
+    def of(self, session: Session) -> PlaywrightConnection:
+        """A connection to the session that is not open yet."""
+        return self.connection(session.websocket_url)
+
     def connection(self, endpoint: str) -> PlaywrightConnection:
         """A connection that is not open yet."""
         return PlaywrightConnection(self, endpoint, timeout=self._config.connect_timeout)
@@ -207,6 +211,10 @@ class PlaywrightConnection:
             self._adapter.later(asyncio.create_task(_disconnect_later(task, self._artifacts)))
         elif not task.cancelled() and task.exception() is None:
             await _disconnect(task.result(), self._artifacts)
+
+    def successor(self) -> PlaywrightConnection:
+        """A connection to the same session that is not open yet."""
+        return self._adapter.connection(self._endpoint)
 
     async def __aenter__(self) -> PlaywrightConnection:
         return self

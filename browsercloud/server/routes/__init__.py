@@ -6,7 +6,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from attrs import frozen
 
-from browsercloud.server import gateway
+from browsercloud.server import gateway, hub, webdriver
 from browsercloud.server.operations import (
     BROWSER_ERRORS,
     SWITCHED,
@@ -34,9 +34,14 @@ class Route:
     html: bool = False
     """Whether its errors are pages for people."""
 
+    w3c: bool = False
+    """Whether it speaks WebDriver, which is described elsewhere; so do its errors."""
+
 
 ONE = "/v1/sessions/{session_id}"
 PAGE = "/sessions/{session_id}"
+DRIVE = ONE + "/webdriver{token:(?:/[A-Za-z0-9_.-]{43,})?}"
+"""The token is in the path, as clients append to the URL; each handler lets in by itself."""
 
 CDP = Operation(answers={101: SWITCHED}, errors=("upgrade_required", *BROWSER_ERRORS))
 _VERSION_FIELDS = (
@@ -69,6 +74,8 @@ STEEL = Operation(
     errors=("session_not_found", "upgrade_required", *BROWSER_ERRORS),
 )
 
+W3C = Operation(answers={})
+
 TABLE = (
     Route("POST", "/v1/sessions", sessions.create, sessions.CREATE),
     Route("GET", "/v1/sessions", sessions.index, sessions.LIST),
@@ -85,6 +92,15 @@ TABLE = (
     Route("GET", f"{ONE}/json/version", gateway.version, VERSION, SESSION),
     Route("GET", f"{ONE}/json/version/", gateway.version, VERSION, SESSION),
     Route("GET", "/", gateway.steel, STEEL, SESSION),
+    Route("POST", f"{DRIVE}/session", webdriver.create, W3C, ANYONE, w3c=True),
+    Route("GET", f"{DRIVE}/status", webdriver.status, W3C, ANYONE, w3c=True),
+    Route("*", DRIVE + "/session/{tail:.+}", webdriver.command, W3C, ANYONE, w3c=True),
+    Route("*", ONE + "/webdriver{tail:(?:/.*)?}", webdriver.unknown, W3C, ANYONE, w3c=True),
+    Route("GET", "/wd/hub/status", hub.status, W3C, ANYONE, w3c=True),
+    Route("POST", "/wd/hub/session", hub.create, W3C, ANYONE, w3c=True),
+    Route("DELETE", "/wd/hub/session/{hub_id}", hub.delete, W3C, ANYONE, w3c=True),
+    Route("*", "/wd/hub/session/{hub_id}/{tail:.+}", hub.command, W3C, ANYONE, w3c=True),
+    Route("*", "/wd/hub{tail:(?:/.*)?}", webdriver.unknown, W3C, ANYONE, w3c=True),
     Route("GET", "/v1/capacity", capacity.capacity, capacity.CAPACITY),
     Route("GET", "/v1/leases/{lease_id}", leases.hold, leases.HOLD),
     Route("GET", PAGE, pages.debug, pages.DEBUG, SESSION, html=True),
@@ -105,6 +121,8 @@ def add_routes(app: web.Application) -> None:
         handler = _guarded(route)
         if route.html:
             handler = pages.errors_as_html(handler)
+        if route.w3c:
+            handler = webdriver.errors_as_w3c(handler)
         # `POST /v1/sessions/release` is no session's id, so its other methods are not possible.
         path = route.path.replace("{session_id}", "{session_id:(?!release$)[^{}/]+}")
         app.router.add_route(route.method, path, handler)

@@ -1,0 +1,279 @@
+"""The WebDriver bridge: real Selenium, real chromedriver, real Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from playwright.async_api import async_playwright
+from selenium.common.exceptions import (
+    InvalidSessionIdException,
+    NoSuchElementException,
+    SessionNotCreatedException,
+    WebDriverException,
+)
+from selenium.webdriver.common.by import By
+from yarl import URL
+
+from browsercloud.engines.local import LocalEngine
+from tests.browser.test_chromedriver import drivers, program
+from tests.conftest import Site
+from tests.processes import until
+from tests.server.conftest import KEY, OTHER_KEY, Cloud, StartCloud
+from tests.server.driving import connect, driven
+
+PAGE = """<!doctype html><title>First</title><button onclick="document.title='clicked'">b</button>
+<a href="/second">next</a><script>document.cookie = 'seen=yes'</script>"""
+SHELL = {"browser": "headless-shell"}
+
+
+async def test_a_session_is_driven_by_its_url_alone(real_cloud: Cloud, site: Site) -> None:
+    """Title, click, find, cookies, script, alert, window, picture: as Selenium's users do."""
+    site.pages["/first"] = PAGE
+    record = await real_cloud.create(**SHELL)
+
+    def work() -> None:
+        driver = connect(record["webdriverUrl"])
+        driver.get(f"{site.url}/first")
+        assert "First" == driver.title
+        driver.find_element(By.TAG_NAME, "button").click()
+        assert "clicked" == driver.title
+        assert {"seen": "yes"} == {c["name"]: c["value"] for c in driver.get_cookies()}
+        with pytest.raises(NoSuchElementException):
+            driver.find_element(By.ID, "nothing")
+        later = "const done = arguments[1]; setTimeout(() => done(arguments[0] + 1), 10)"
+        assert 3 == driver.execute_async_script(later, 2)
+        driver.execute_script("setTimeout(() => confirm('sure?'), 0)")
+        alert = driver.switch_to.alert
+        assert "sure?" == alert.text
+        alert.accept()
+        assert driver.get_screenshot_as_png().startswith(b"\x89PNG")
+        first = driver.current_window_handle
+        driver.switch_to.new_window("tab")
+        assert 2 == len(driver.window_handles)
+        driver.close()
+        driver.switch_to.window(first)
+        assert record["id"] == driver.capabilities["browsercloud:sessionId"]
+        assert driver.capabilities["se:cdp"] == record["websocketUrl"]
+        driver.quit()
+
+    await driven(work)
+    status, after = await real_cloud.call("GET", f"/v1/sessions/{record['id']}")
+    assert (200, "live") == (status, after["status"])
+
+
+async def test_two_drivers_drive_one_session(real_cloud: Cloud, site: Site) -> None:
+    """Ending one leaves the other; both see the same page, through one chromedriver."""
+    record = await real_cloud.create(**SHELL)
+
+    def work() -> None:
+        one, two = connect(record["webdriverUrl"]), connect(record["webdriverUrl"])
+        one.get(site.url)
+        assert "Home" == two.title
+        one.quit()
+        assert "Home" == two.title
+        two.quit()
+
+    await driven(work)
+    assert 1 == len(drivers(Path(real_cloud.engine.data_dir)))
+
+
+async def test_playwright_and_selenium_see_the_same_tabs(real_cloud: Cloud, site: Site) -> None:
+    """What one opens, the other one finds."""
+    record = await real_cloud.create(**SHELL)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.connect_over_cdp(record["websocketUrl"])
+        driver = await driven(lambda: connect(record["webdriverUrl"]))
+        await driven(lambda: driver.get(site.url))
+        context = browser.contexts[0]
+        (page,) = context.pages
+        await until(lambda: page.url == f"{site.url}/", "Playwright has heard of the page")
+        await context.new_page()
+        assert 2 == len(await driven(lambda: driver.window_handles))
+        await driven(lambda: driver.switch_to.new_window("tab"))
+        await until(lambda: len(context.pages) == 3, "Playwright has heard of the new tab")
+        await driven(driver.quit)
+        await browser.close()
+
+
+async def test_a_key_or_a_basic_token_opens_it_and_nothing_else(real_cloud: Cloud) -> None:
+    """The key of the project, the token as a password; not another's key, not another's token."""
+    record, other = await real_cloud.create(**SHELL), await real_cloud.create(**SHELL)
+    plain = f"{real_cloud.url}/v1/sessions/{record['id']}/webdriver"
+    token = real_cloud.token(record)
+
+    def work() -> None:
+        for password in (KEY, token):
+            connect(plain, key=password).quit()
+        for password in (None, "wrong", real_cloud.token(other)):
+            with pytest.raises(WebDriverException, match="Authorization"):
+                connect(plain, key=password)
+        with pytest.raises(InvalidSessionIdException, match="no session"):
+            connect(plain, key=OTHER_KEY)
+
+    await driven(work)
+    wrong = record["webdriverUrl"].replace(token, real_cloud.token(other))
+    async with real_cloud.http.get(f"{wrong}/session/x/url") as reply:
+        assert 401 == reply.status
+        assert reply.headers["WWW-Authenticate"].startswith("Basic ")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "error"),
+    [
+        ("GET", "session/0123456789abcdef/url", None, 404, "invalid session id"),
+        ("GET", "nothing", None, 404, "unknown command"),
+        ("POST", "session", "{", 400, "invalid argument"),
+        ("POST", "session", "{}", 400, "invalid argument"),
+        (
+            "POST",
+            "session",
+            '{"capabilities": {"alwaysMatch": {"browserName": "MicrosoftEdge"}}}',
+            500,
+            "session not created",
+        ),
+        (
+            "POST",
+            "session",
+            '{"capabilities": {"alwaysMatch": {"pageLoadStrategy": "slow"}}}',
+            400,
+            "invalid argument",
+        ),
+        (
+            "POST",
+            "session",
+            '{"capabilities": {"alwaysMatch": {"browsercloud:options": {"userAgent": "x"}}}}',
+            500,
+            "session not created",
+        ),
+    ],
+)
+async def test_errors_are_the_protocols(
+    real_cloud: Cloud, method: str, path: str, body: str | None, status: int, error: str
+) -> None:
+    """Status and word are those of the W3C's text, whoever found the fault."""
+    record = await real_cloud.create(**SHELL)
+    async with real_cloud.http.request(
+        method, f"{record['webdriverUrl']}/{path}", data=body
+    ) as reply:
+        assert (status, error) == (reply.status, (await reply.json())["value"]["error"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "session/",
+        "session/x/../../session",
+        "session/x/%2e%2e/%2e%2e/session",
+        "session//",
+        "session/%2e%2e/session",
+        "session/a%2f..%2f../url",
+        "shutdown",
+    ],
+)
+async def test_nothing_but_commands_reaches_chromedriver(real_cloud: Cloud, path: str) -> None:
+    """Its own New Session would start any program of the machine."""
+    record = await real_cloud.create(**SHELL)
+    url = f"{record['webdriverUrl']}/{path}"
+    body = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"binary": "/bin/true"}}}}
+    async with real_cloud.http.post(URL(url, encoded=True), json=body) as reply:
+        value = (await reply.json())["value"]
+        assert (404, "unknown command") == (reply.status, value["error"])
+
+
+async def test_an_ended_session_is_no_session(real_cloud: Cloud) -> None:
+    """`invalid session id`, with the reason; also for a command that was under way."""
+    record = await real_cloud.create(**SHELL)
+    driver = await driven(lambda: connect(record["webdriverUrl"]))
+    await driven(lambda: driver.set_script_timeout(60))
+    blocked = asyncio.create_task(driven(lambda: driver.execute_async_script("void 0")))
+    await asyncio.sleep(0.3)  # it has to be on its way; earlier, the end would come before it
+    assert not blocked.done()
+    status, _ = await real_cloud.call("DELETE", f"/v1/sessions/{record['id']}")
+    assert 200 == status
+    async with asyncio.timeout(5):
+        with pytest.raises(InvalidSessionIdException, match="user_requested"):
+            await blocked
+    with pytest.raises(InvalidSessionIdException, match="user_requested"):
+        await driven(lambda: driver.title)
+    driver.command_executor.close()
+
+
+async def test_a_mismatch_names_both_versions(start_cloud: StartCloud, root: Path) -> None:
+    """In the protocol's words for Selenium, in ours for a create."""
+    fake = program(root / "driver", "echo ChromeDriver 99.0.0.1")
+    cloud = await start_cloud(LocalEngine(root / "data", chromedriver=fake))
+    status, answer = await cloud.call("POST", "/v1/sessions", json={"adapter": "selenium"})
+    assert (502, "launch_failed") == (status, answer["error"]["code"])
+    assert "99.0.0.1" in answer["message"]
+    with pytest.raises(SessionNotCreatedException, match=r"99\.0\.0\.1.*browsercloud install"):
+        await driven(lambda: connect(f"{cloud.url}/wd/hub", key=KEY))
+    assert {} == dict(cloud.engine.running())
+
+
+async def test_commands_are_driver_traffic(real_cloud: Cloud, site: Site) -> None:
+    """Each counts, with its bytes, and sets the time."""
+    record = await real_cloud.create(**SHELL)
+    driver = await driven(lambda: connect(record["webdriverUrl"]))
+    active = real_cloud.parts.sessions.live(record["id"])
+    assert active is not None
+    traffic = active.traffic
+    traffic.last, before = 0.0, (traffic.messages_in, traffic.messages_out)
+    await driven(lambda: driver.get(site.url))
+    assert traffic.last > 0
+    assert (before[0] + 1, before[1] + 1) == (traffic.messages_in, traffic.messages_out)
+    assert traffic.bytes_in > len(site.url)
+    assert traffic.bytes_out > 0
+    await driven(driver.quit)
+
+
+async def test_large_bodies_pass(real_cloud: Cloud) -> None:
+    """Several megabytes each way, beyond every limit that other routes have."""
+    record = await real_cloud.create(**SHELL)
+    driver = await driven(lambda: connect(record["webdriverUrl"]))
+    text = "x" * 5_000_000
+    assert text == await driven(lambda: driver.execute_script("return arguments[0]", text))
+    await driven(driver.quit)
+
+
+async def test_no_token_reaches_the_log(
+    real_cloud: Cloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the one in a session's URL nor the one in a hub's id; nor a listing."""
+    caplog.set_level(logging.DEBUG, logger="browsercloud")
+    record = await real_cloud.create(**SHELL)
+
+    def work() -> str:
+        driver = connect(record["webdriverUrl"])
+        assert "" == driver.title
+        driver.quit()
+        hub = connect(f"{real_cloud.url}/wd/hub", key=KEY, browsercloud__options=SHELL)
+        assert "" == hub.title
+        hub.quit()
+        return str(hub.session_id).partition(".")[2].partition(".")[2]
+
+    hub_token = await driven(work)
+    assert "/webdriver/…/session" in caplog.text
+    for secret in (real_cloud.token(record), hub_token, KEY):
+        assert secret
+        assert secret not in caplog.text
+    _, listed = await real_cloud.call("GET", "/v1/sessions")
+    for one in listed["sessions"]:
+        assert one["webdriverUrl"].endswith(f"/v1/sessions/{one['id']}/webdriver")
+
+
+async def test_a_client_that_hangs_up_does_not_disturb(start_cloud: StartCloud, root: Path) -> None:
+    """With handler cancellation too: the command is given up, the next one works."""
+    cloud = await start_cloud(LocalEngine(root / "data"), handler_cancellation=True)
+    record = await cloud.create(**SHELL)
+    driver = await driven(lambda: connect(record["webdriverUrl"]))
+    url = f"{record['webdriverUrl']}/session/{driver.session_id}/execute/async"
+    body: dict[str, Any] = {"script": "setTimeout(arguments[0], 700)", "args": []}
+    with pytest.raises(TimeoutError):
+        await cloud.http.post(url, json=body, timeout=aiohttp.ClientTimeout(total=0.3))
+    assert "" == await driven(lambda: driver.title)
+    await driven(driver.quit)
