@@ -73,9 +73,10 @@ class LocalEngine:
 
     *data_dir* belongs to one engine at a time; see `folders`. *chromium*, *headless_shell* and
     *chromedriver* are paths, for when the search of `find` should not decide. *start_timeout*
-    bounds one start, in seconds. *orphan_grace* is how many seconds the browsers outlive a kill of this process, for a
-    successor to `restore` them; an embedded engine leaves nothing, whatever it says. *memory_cap*
-    is how many bytes one session may use before it is ended; 0: as many as there are.
+    bounds one start, in seconds. *orphan_grace* is how many seconds the browsers outlive a kill of
+    this process, for a successor to `restore` them; an embedded engine leaves nothing, whatever it
+    says. *memory_cap* is how many bytes one session may use before it is ended; 0: as many as there
+    are.
 
     Between `open` and `sweep` it answers for what an earlier engine has left: closed in that time,
     it leaves that to the guard of that engine if it still waits for a successor, else ends it.
