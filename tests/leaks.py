@@ -44,9 +44,17 @@ def browsers(root: Path) -> list[psutil.Process]:
         command = process.info["cmdline"] or []
         data = [part for part in command if part.startswith("--user-data-dir=")]
         child = any(part.startswith("--type=") for part in command)
-        if data and str(root) in data[0] and not child:
+        if data and str(root) in data[0] and not child and _leads(process):
             found.append(process)
     return found
+
+
+def _leads(process: psutil.Process) -> bool:
+    """Whether it is its group's first: a child that was just forked still looks like its parent."""
+    try:
+        return os.getpgid(process.pid) == process.pid
+    except ProcessLookupError:
+        return False
 
 
 def stray_folders(root: Path) -> list[str]:
