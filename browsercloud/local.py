@@ -129,6 +129,7 @@ class LocalServer:
         config = ServerConfig(
             port=0,
             api_key=self.api_key,
+            custom_endpoints=True,  # whoever has the key is this process
             lease_grace=self._lease_grace,
             handler_cancellation=self._handler_cancellation,
         )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
+from urllib.parse import SplitResult, urlsplit
 
 from attrs import field, frozen
 
@@ -22,7 +23,9 @@ DEFAULT_TIMEOUT = Seconds(300)
 MAX_TIMEOUT = Seconds(24 * 60 * 60)
 MAX_METADATA_KEYS = 50
 MAX_LABEL_LENGTH = 1_000
+MAX_URL_LENGTH = 8_000
 MIN_SIDE, MAX_SIDE = 100, 8_192
+ENDPOINT_SCHEMES = ("ws", "wss", "http", "https")
 
 LATER_OPTIONS: Mapping[str, str] = {
     "keepAlive": "keep_alive",
@@ -46,8 +49,6 @@ LATER_OPTIONS: Mapping[str, str] = {
     "solveCaptcha": "solve_captcha",
     "credentials": "credentials",
     "namespace": "namespace",
-    "lambdatestOptions": "lambdatest_options",
-    "customWebSocketUrl": "custom_websocket_url",
     "debugConfig": "debug",
     "record": "record",
 }
@@ -160,6 +161,10 @@ def _idle_timeout(_: object, attribute: Any, value: float | None) -> None:
 _LIFE: Mapping[str, Any] = {"exclusiveMinimum": 0, "maximum": MAX_TIMEOUT}
 _LABEL: Mapping[str, Any] = {"maxLength": MAX_LABEL_LENGTH}
 _HEADER: Mapping[str, Any] = {**_LABEL, "pattern": r"^[ -~]*[!-~][ -~]*$"}
+_ENDPOINT: Mapping[str, Any] = {
+    "maxLength": MAX_URL_LENGTH,
+    "pattern": r"^(wss?|https?)://[a-z0-9.]+(/[!-~]*)?$",
+}
 _LABELS: Mapping[str, Any] = {
     "maxProperties": MAX_METADATA_KEYS,
     "propertyNames": _LABEL,
@@ -187,6 +192,36 @@ def _metadata(_: object, attribute: Any, value: Mapping[str, str]) -> None:
 def _label(_: object, attribute: Any, value: str | None) -> None:
     if value is not None and len(value) > MAX_LABEL_LENGTH:
         raise FieldError(attribute.name, f"at most {MAX_LABEL_LENGTH} characters")
+
+
+def _endpoint(_: object, attribute: Any, value: str | None) -> None:
+    if value is None:
+        return
+    # The reason must not repeat the value: it may hold a password.
+    parts = _split(value)
+    if len(value) > MAX_URL_LENGTH or not value.isprintable() or " " in value:
+        raise FieldError(attribute.name, f"must be a URL of at most {MAX_URL_LENGTH} characters")
+    if parts is None or parts.scheme not in ENDPOINT_SCHEMES or not parts.hostname:
+        raise FieldError(
+            attribute.name,
+            "must be ws://HOST:PORT/… or wss://… of a browser's CDP, or http://HOST:PORT of one "
+            "whose /json/version names that",
+        )
+
+
+def _split(value: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return None
+    return None if port == 0 else parts
+
+
+def place_of(url: str) -> str:
+    """Where a URL leads, without what may be secret in it: scheme, host and port."""
+    parts = _split(url)
+    return "…" if parts is None else f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…"
 
 
 @frozen
@@ -237,6 +272,18 @@ class SessionOptions:
     metadata: Mapping[str, str] = field(factory=dict, validator=Bounded(_metadata, _LABELS))
     """Labels; at most 50 keys."""
 
+    custom_websocket_url: str | None = field(
+        default=None, repr=False, validator=Bounded(_endpoint, _ENDPOINT)
+    )
+    """A browser of your own to attach to, at any CDP endpoint; releasing detaches from it.
+
+    `ws://`, `wss://`, or `http://HOST:PORT` whose `/json/version` names the socket. It is as it is:
+    no option can change how it was started. What may be secret in the URL is shown nowhere.
+    """
+
+    lambdatest_options: Mapping[str, Any] = field(factory=dict)
+    """More of TestMu's `LT:Options`, or others of them. `build` and `name` are used everywhere."""
+
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot go together."""
         if self.browser is Browser.HEADLESS_SHELL and not self.headless:
@@ -250,7 +297,7 @@ class CreateRequest:
     session_id: str
     lease_id: str | None = None
     options: SessionOptions = SessionOptions()
-    given: Mapping[str, Any] = field(factory=dict, eq=False)
+    given: Mapping[str, Any] = field(factory=dict, eq=False, repr=False)
     """The options as the caller wrote them, in wire form."""
 
 
@@ -376,7 +423,7 @@ class Session:
     build: str | None = None
     metadata: Mapping[str, str] = field(factory=dict)
     config: Mapping[str, Any] = field(factory=dict, repr=False)
-    """The options as they were given."""
+    """The options as they were given; of a URL that may hold a secret only where it leads."""
 
 
 @frozen(kw_only=True)

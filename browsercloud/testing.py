@@ -6,7 +6,7 @@ Each counts what it was asked for: `starts` and `stops` are the session ids, in 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from browsercloud.engines.base import BrowserHandle, Usage
@@ -71,6 +71,10 @@ class IdleEngine:
         """End the survivors that nobody wanted."""
         self.stops.extend(sorted(self.survivors))
         self.survivors.clear()
+
+    def refuses(self, options: SessionOptions) -> Sequence[tuple[str, str]]:
+        """Nothing: what does nothing can be asked for anything."""
+        return ()
 
     def capacity(self) -> Capacity:
         """The *room* it was made with."""

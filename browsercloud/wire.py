@@ -42,7 +42,10 @@ from browsercloud.models import (
 T = TypeVar("T")
 
 
-_OTHER_NAMES = {"idle_timeout": "inactivityTimeout"}
+_OTHER_NAMES = {
+    "idle_timeout": "inactivityTimeout",
+    "custom_websocket_url": "customWebSocketUrl",
+}
 """Fields that the wire calls otherwise."""
 
 
@@ -152,7 +155,13 @@ def _build(*, strict: bool) -> Converter:
                 raise TypeError(f"{name!r} must be a text, not {_shown(text)}")
         return dict(value)
 
+    def structure_object(value: Any, _: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"must be an object, not {_shown(value)}")
+        return dict(value)
+
     converter.register_structure_hook_func(lambda kind: kind == Mapping[str, str], structure_labels)
+    converter.register_structure_hook_func(lambda kind: kind == Mapping[str, Any], structure_object)
 
     def structure(kind: Any) -> Any:
         inner = make_dict_structure_fn(

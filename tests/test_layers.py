@@ -36,6 +36,7 @@ HOMES: dict[str, set[str]] = {
     "selenium": {"client/adapters/selenium.py", "client/live.py"},  # the latter for types only
     "cyclopts": {"cli"},
     "rich": {"cli"},
+    "cryptography": {"stores/seal.py"},
     "sqlite3": {"stores/sqlite.py", "stores/database.py"},
     "aiohttp": {"client/transport.py", "client/lease.py", "cdp", "server", "engines", "browser"},
     "prometheus_client": {"server/metrics.py"},

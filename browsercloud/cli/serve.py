@@ -56,6 +56,7 @@ def serve(
     keep_ended: Annotated[str | None, _option("keep_ended")] = None,
     orphan_grace: Annotated[str | None, _option("orphan_grace")] = None,
     session_memory: Annotated[str | None, _option("session_memory")] = None,
+    custom_endpoints: Annotated[str | None, _option("custom_endpoints")] = None,
     chromium: Annotated[str | None, _option("chromium")] = None,
     headless_shell: Annotated[str | None, _option("headless_shell")] = None,
     log_format: Annotated[str | None, _option("log_format")] = None,
@@ -82,6 +83,7 @@ def serve(
         "keep_ended": keep_ended,
         "orphan_grace": orphan_grace,
         "session_memory": session_memory,
+        "custom_endpoints": custom_endpoints,
         "chromium": chromium,
         "headless_shell": headless_shell,
         "log_format": log_format,
@@ -110,7 +112,7 @@ async def _serve(config: ServerConfig) -> None:
         orphan_grace=config.orphan_grace,
         memory_cap=config.session_memory,
     )
-    server = Server(config, engine, SqliteStore(config.data_dir / FILE_NAME))
+    server = Server(config, engine, SqliteStore(config.data_dir / FILE_NAME, config.token_secret))
     signals = Signals()
     starting = asyncio.create_task(server.start(), name="start")
     asked = asyncio.create_task(signals.next(), name="signal")

@@ -82,6 +82,8 @@ class SessionArgs(TypedDict, total=False):
     name: str | None
     build: str | None
     metadata: Mapping[str, str]
+    custom_websocket_url: str | None
+    lambdatest_options: Mapping[str, Any]
 
 
 class Sessions:

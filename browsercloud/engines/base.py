@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from attrs import field, frozen
@@ -25,6 +25,20 @@ class BrowserHandle:
 
     state: Mapping[str, Any] = field(factory=dict, repr=False)
     """What `Engine.restore` needs to find this browser again; JSON-ready. Kept in the store."""
+
+
+NOTHING: Sequence[Any] = (None, False, "", [])
+"""Values of TestMu's options that ask for nothing."""
+
+
+def refused_lambdatest_options(options: SessionOptions) -> Sequence[tuple[str, str]]:
+    """Those that only TestMu's own cloud can honour; its labels are good everywhere."""
+    reason = "only TestMu's cloud offers this; `build` and `name` are used everywhere"
+    return [
+        (f"lambdatestOptions.{name}", reason)
+        for name, value in options.lambdatest_options.items()
+        if name not in ("build", "name") and value not in NOTHING
+    ]
 
 
 @frozen(kw_only=True)
@@ -70,6 +84,12 @@ class Engine(Protocol):
 
         Must follow every `open` sooner or later: only then does that predecessor's grace stop to
         run out. What cannot be removed is logged, and tried again by `close`.
+        """
+
+    def refuses(self, options: SessionOptions) -> Sequence[tuple[str, str]]:
+        """The options that no session here can have, by their names on the wire, each with why.
+
+        Empty for options that are as good as any. Asked before anything is begun.
         """
 
     def capacity(self) -> Capacity:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from browsercloud.browser.memory import MemoryWatch
 from browsercloud.browser.process import BrowserProcess
 from browsercloud.cdp.connection import CdpError
 from browsercloud.engines.adoption import endpoint_in, state_of
-from browsercloud.engines.base import BrowserHandle, Usage
+from browsercloud.engines.base import BrowserHandle, Usage, refused_lambdatest_options
 from browsercloud.engines.folders import (
     PRIVATE,
     Left,
@@ -168,6 +168,10 @@ class LocalEngine:
                 self._guard.gone(session_id)
         if self._guard is not None:
             self._guard.taken()
+
+    def refuses(self, options: SessionOptions) -> Sequence[tuple[str, str]]:
+        """What only TestMu's cloud could do."""
+        return refused_lambdatest_options(options)
 
     def capacity(self) -> Capacity:
         """For how many sessions cores and memory of this machine suffice, and the sum."""

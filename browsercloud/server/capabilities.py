@@ -6,7 +6,9 @@ scripts that used to start Chromium themselves have no meaning here, and are tol
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,9 +21,10 @@ from browsercloud.wire import dump, invalid, read_create
 NAMES: Mapping[str, Mapping[str, str]] = {
     "chrome": {},
     "chromium": {},
+    "pw-chromium": {},
     "chrome-headless-shell": {"browser": "headless-shell"},
 }
-"""Browser names, and the options that they stand for."""
+"""Browser names in small letters, and the options that they stand for."""
 
 PASSED = (
     "acceptInsecureCerts",
@@ -33,9 +36,11 @@ PASSED = (
 )
 """What chromedriver itself reads and checks."""
 
+PLATFORMS = ("", "any", {"darwin": "macos"}.get(sys.platform, sys.platform))
+
 ANY_OTHER: Mapping[str, tuple[Any, ...]] = {
     "browserVersion": ("", "stable", "latest"),
-    "platformName": ("", "any", "linux"),
+    "platformName": PLATFORMS,
     "webSocketUrl": (False,),
     "setWindowRect": (False, True),
     "proxy": ({}, {"proxyType": "system"}, {"proxyType": "direct"}),
@@ -54,6 +59,31 @@ SERVERS_BUSINESS = (
     "start-maximized",
 )
 """Switches that scripts carry along for a Chromium of their own. Ignored, and told so."""
+
+_NO = (False, "false")
+EMPTY_LT_OPTIONS: Mapping[str, tuple[Any, ...]] = {
+    "browserVersion": ANY_OTHER["browserVersion"],
+    "platformName": PLATFORMS,
+    "platform": PLATFORMS,
+    "video": _NO,
+    "console": _NO,
+    "network": _NO,
+    "visual": _NO,
+    "tunnel": _NO,
+    "tunnelName": ("",),
+    "geoLocation": ("",),
+    "region": ("",),
+    "tags": ([],),
+}
+"""What TestMu's scripts carry along, in the values that ask for nothing."""
+
+ABOUT_THE_CLIENT = ("user", "username", "w3c", "plugin", "playwrightClientVersion")
+"""What they tell and do not ask for."""
+
+_NO_JSON = (
+    'must be an object of JSON, encoded for a URL: {"browserName": "Chrome", "LT:Options": {…}}; '
+    "in JavaScript encodeURIComponent(JSON.stringify(capabilities))"
+)
 
 EMPTY_CHROME_OPTIONS: Mapping[str, tuple[Any, ...]] = {
     "extensions": ([],),
@@ -107,6 +137,27 @@ def read_capabilities(body: Any) -> Wanted:
             problem = problem or error
     assert problem is not None  # noqa: S101 - every round returns or raises
     raise problem
+
+
+def read_socket(text: str) -> Wanted:
+    """What TestMu's `?capabilities=` asks for: one flat object of JSON.
+
+    Raises `InvalidRequest`, also for what only chromedriver could do.
+    """
+    try:
+        asked = json.loads(text)
+    except (ValueError, RecursionError):
+        raise invalid([("capabilities", _NO_JSON)]) from None
+    try:
+        wanted = _read(_object(asked, "capabilities"))
+    except InvalidRequest:
+        raise
+    except ServiceError as error:
+        raise invalid([("capabilities", error.message)]) from None
+    if wanted.passed:
+        only = "is for WebDriver only; leave it out"
+        raise invalid([(f"capabilities.{name}", only) for name in wanted.passed])
+    return wanted
 
 
 def refused(name: str, reason: str) -> ServiceError:
@@ -186,9 +237,10 @@ def _only(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
 
 
 def _browser_name(wanted: Wanted, value: Any) -> None:
-    if value not in NAMES:
+    name = value.lower() if isinstance(value, str) else ""
+    if name not in NAMES:
         raise refused("browserName", f"must be one of {', '.join(NAMES)}, not {value!r}")
-    wanted.options.update(NAMES[value])
+    wanted.options.update(NAMES[name])
 
 
 def _chrome_options(wanted: Wanted, asked: Mapping[str, Any]) -> None:
@@ -234,7 +286,7 @@ def _lt_options(wanted: Wanted, asked: Mapping[str, Any]) -> None:
             wanted.options[name] = value
         elif name == "resolution" and size:
             wanted.options["dimensions"] = {"width": int(size[1]), "height": int(size[2])}
-        elif name in ("browserVersion", "platformName"):
-            _only(name, value, ANY_OTHER[name])
-        elif name not in ("user", "username", "w3c", "plugin"):
+        elif name in EMPTY_LT_OPTIONS:
+            _only(f"LT:Options.{name}", value, EMPTY_LT_OPTIONS[name])
+        elif name not in ABOUT_THE_CLIENT:
             raise refused(f"LT:Options.{name}", "a session does not offer this; leave it out")

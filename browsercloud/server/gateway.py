@@ -28,7 +28,6 @@ from browsercloud.server.parts import (
 from browsercloud.server.pump import PING, BrowserLeg, ClientLeg, Leg, join
 from browsercloud.server.upgrade import accept, check_upgrade, dial
 from browsercloud.server.urls import Urls
-from browsercloud.wire import invalid, read_session_id
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +50,9 @@ async def cdp(request: web.Request) -> web.StreamResponse:
     """CDP at browser level; several clients at once."""
     query(request, {"apiKey"})
     require_upgrade(request)
-    return await _serve(request, session_id(request))
-
-
-async def steel(request: web.Request) -> web.StreamResponse:
-    """The same, in Steel's form."""
-    require_upgrade(request)
-    given = query(request, {"apiKey", "sessionId"})
-    try:
-        wanted = read_session_id(given.get("sessionId", ""))
-    except ValueError:
-        raise invalid([("sessionId", "required: the id of the session to connect to")]) from None
-    return await _serve(request, wanted)
+    check_upgrade(request)
+    response, _ = await serve(request, await active(request, session_id(request)))
+    return response
 
 
 async def version(request: web.Request) -> web.Response:
@@ -84,9 +74,11 @@ async def version(request: web.Request) -> web.Response:
     )
 
 
-async def _serve(request: web.Request, wanted: str) -> web.StreamResponse:
-    check_upgrade(request)
-    found = await active(request, wanted)
+async def serve(request: web.Request, found: ActiveSession) -> tuple[web.StreamResponse, bool]:
+    """Answer the upgrade, and pump until a side leaves, or session or key end.
+
+    The response to return, and whether the client said goodbye: one that was killed says none.
+    """
     endpoint = await endpoint_of(found)
     counters = (found.traffic, parts(request).totals)
     # The browser first: until the upgrade is answered, a failure can still be told as HTTP.
@@ -99,11 +91,13 @@ async def _serve(request: web.Request, wanted: str) -> web.StreamResponse:
         raise
     client = ClientLeg(downstream, counters, request.protocol)
     code, reason = WSCloseCode.INTERNAL_ERROR, "the gateway failed"
+    parted = False
     try:
         join(client, browser, (early, answered))
         code, reason = await _pump(client, browser, found, revoked(request))
+        parted = client.parted
     except OSError as error:
-        log.debug("session %s: a socket broke: %r", wanted, error)
+        log.debug("session %s: a socket broke: %r", found.id, error)
     finally:
         # Settled, since with handler cancellation the client's hanging up arrives as one.
         await settle(
@@ -111,7 +105,7 @@ async def _serve(request: web.Request, wanted: str) -> web.StreamResponse:
             patience=3 * GOODBYE_PATIENCE,
             what="closing a CDP socket",
         )
-    return response
+    return response, parted
 
 
 async def _pump(

@@ -178,6 +178,11 @@ def over(session: Session) -> SessionEnded:
     )
 
 
+def hung_up(request: web.Request) -> bool:
+    """Whether nobody is there any more to be answered."""
+    return request.transport is None or request.transport.is_closing()
+
+
 def require_upgrade(request: web.Request) -> None:
     """Raise 426 unless the request wants to become a WebSocket."""
     if not is_upgrade(request):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import attrs
 
@@ -14,6 +16,7 @@ from browsercloud.models import (
     Session,
     SessionFailure,
     SessionStatus,
+    place_of,
 )
 
 CRASHED = (ReleaseReason.BROWSER_CRASHED, ReleaseReason.OUT_OF_MEMORY)
@@ -37,11 +40,21 @@ def first_record(request: CreateRequest) -> Session:
         dimensions=options.dimensions,
         user_agent=options.user_agent,
         headless=options.headless,
-        name=options.name,
-        build=options.build,
+        name=options.name or _text(options.lambdatest_options.get("name")),
+        build=options.build or _text(options.lambdatest_options.get("build")),
         metadata=options.metadata,
-        config=request.given,
+        config=shown(request.given),
     )
+
+
+def shown(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options as they may be shown to whoever sees the record."""
+    url = given.get("customWebSocketUrl")
+    return given if url is None else {**given, "customWebSocketUrl": place_of(url)}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def at_this_moment(session: Session) -> Session:

@@ -250,12 +250,13 @@ async def test_errors_are_as_told(cloud: Cloud) -> None:
 async def test_sockets_are_told_as_101(start_cloud: StartCloud, upstream: Upstream) -> None:
     """Which routes they are, and that they do switch."""
     sockets = {path for _, path, operation in operations() if "101" in operation["responses"]}
-    assert sockets == {"/v1/sessions/{sessionId}/cdp", "/", "/v1/leases/{leaseId}"}
+    assert sockets == {"/v1/sessions/{sessionId}/cdp", "/", "/puppeteer", "/v1/leases/{leaseId}"}
     cloud = await start_cloud(IdleEngine(endpoint=upstream.endpoint))
     record = await cloud.create()
     for path in (
         f"/v1/sessions/{record['id']}/cdp?apiKey={KEY}",
         f"/?sessionId={record['id']}&apiKey={KEY}",
+        f"/puppeteer?capabilities=%7B%7D&apiKey={KEY}",
         f"/v1/leases/{SOMEBODY}?apiKey={KEY}",
     ):
         async with cloud.http.ws_connect(cloud.url + path) as socket:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from attrs import frozen
 
-from browsercloud.server import gateway, hub, webdriver
+from browsercloud.server import gateway, hub, sockets, webdriver
 from browsercloud.server.operations import (
     BROWSER_ERRORS,
     SWITCHED,
     Answer,
     Operation,
-    Parameter,
 )
 from browsercloud.server.parts import CALLER, parts
 from browsercloud.server.routes import capacity, docs, events, health, leases, pages, sessions
@@ -36,6 +37,9 @@ class Route:
 
     w3c: bool = False
     """Whether it speaks WebDriver, which is described elsewhere; so do its errors."""
+
+    key_in: Callable[[web.Request], str | None] = lambda _: None
+    """Where else than usual a key may be."""
 
 
 ONE = "/v1/sessions/{session_id}"
@@ -66,14 +70,6 @@ VERSION = Operation(
     },
     errors=BROWSER_ERRORS,
 )
-STEEL = Operation(
-    query=(
-        Parameter("sessionId", "The session.", {"type": "string", "format": "uuid"}, required=True),
-    ),
-    answers={101: SWITCHED},
-    errors=("session_not_found", "upgrade_required", *BROWSER_ERRORS),
-)
-
 W3C = Operation(answers={})
 
 TABLE = (
@@ -91,7 +87,8 @@ TABLE = (
     Route("GET", f"{ONE}/cdp", gateway.cdp, CDP, SESSION),
     Route("GET", f"{ONE}/json/version", gateway.version, VERSION, SESSION),
     Route("GET", f"{ONE}/json/version/", gateway.version, VERSION, SESSION),
-    Route("GET", "/", gateway.steel, STEEL, SESSION),
+    Route("GET", "/", sockets.steel, sockets.STEEL, SESSION),
+    Route("GET", "/puppeteer", sockets.puppeteer, sockets.PUPPETEER, key_in=sockets.key_in),
     Route("POST", f"{DRIVE}/session", webdriver.create, W3C, ANYONE, w3c=True),
     Route("GET", f"{DRIVE}/status", webdriver.status, W3C, ANYONE, w3c=True),
     Route("*", DRIVE + "/session/{tail:.+}", webdriver.command, W3C, ANYONE, w3c=True),
@@ -131,7 +128,8 @@ def add_routes(app: web.Application) -> None:
 def _guarded(route: Route) -> Handler:
     async def guarded(request: web.Request) -> web.StreamResponse:
         named = _named_session(request) if route.opens is SESSION else None
-        request[CALLER] = parts(request).trust.admit(request, route.opens, named)
+        key = route.key_in(request)
+        request[CALLER] = parts(request).trust.admit(request, route.opens, named, key=key)
         return await route.handler(request)
 
     return guarded
