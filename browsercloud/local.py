@@ -31,6 +31,13 @@ STOP_PATIENCE = 30.0
 """How long the server's thread may take to begin and to end, in seconds."""
 
 
+def testmu_engine(username: str, access_key: str, cdp_url: str, hub_url: str) -> Engine:
+    """The engine for `LocalServer` whose browsers are TestMu's."""
+    from browsercloud.engines.testmu import TestMuEngine
+
+    return TestMuEngine(username, access_key, cdp_url=cdp_url, hub_url=hub_url)
+
+
 class LocalServer:
     """An embedded server, for `async with`. It is entered and left on the user's event loop."""
 

@@ -106,6 +106,19 @@ class Adapter(StrEnum):
     SELENIUM = "selenium"
 
 
+class SessionProtocol(StrEnum):
+    """What a session's socket speaks."""
+
+    CDP = "cdp"
+    """What Chromium itself speaks; any client of it can connect."""
+
+    PLAYWRIGHT = "playwright"
+    """Playwright's own, for `chromium.connect()`: of sessions at TestMu with that adapter."""
+
+    WEBDRIVER = "webdriver"
+    """There is no socket: of sessions at TestMu with the adapter `selenium`."""
+
+
 class FieldError(ValueError):
     """A field's value is out of its range, or does not go with another's."""
 
@@ -406,8 +419,11 @@ class Session:
     """Its place in the line while it is `queued`, from 1; else `None`."""
 
     event_count: int = 0
+    protocol: SessionProtocol = SessionProtocol.CDP
+    """What `websocket_url` speaks, once it is live; adapters connect by it."""
+
     websocket_url: str = field(default="", repr=False)
-    """CDP, browser level. Carries the session's token, as the next three do."""
+    """CDP, browser level, or what `protocol` says. Carries the token, as the next three do."""
 
     webdriver_url: str = field(default="", repr=False)
     """W3C WebDriver, for Selenium in any language. Carries the token in its path."""

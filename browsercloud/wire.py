@@ -36,6 +36,7 @@ from browsercloud.models import (
     Seconds,
     Session,
     SessionOptions,
+    SessionProtocol,
     SessionStatus,
 )
 
@@ -130,7 +131,7 @@ def _build(*, strict: bool) -> Converter:
     converter.register_structure_hook(bool, _plain(bool, "true or false"))
     converter.register_structure_hook(int, _whole)
     # One by one: the hook for `str` serves its subclasses too, and so every StrEnum.
-    for kind in (SessionStatus, ReleaseReason, Browser, Adapter):
+    for kind in (SessionStatus, ReleaseReason, Browser, Adapter, SessionProtocol):
         grows = (
             kind is not SessionStatus
         )  # a life has these stations; reasons and browsers are added

@@ -45,6 +45,10 @@ class BrowserCloud:
     process, on loopback, with the Chromium of this machine (*chromium*, *headless_shell*, or where
     `browsercloud doctor` finds them). An argument outranks the environment.
 
+    With `LT_USERNAME` and `LT_ACCESS_KEY` in the environment and no URL, sessions run at TestMu,
+    through a server inside this process that keeps the access key to itself. *testmu* `False` runs
+    them here all the same, `True` insists on the credentials.
+
     Times are in seconds: *request_timeout* 30 for one call, *create_timeout* 120 for a create with
     all its retries, *connect_timeout* 30 for attaching, *release_timeout* 30 for a release.
 
@@ -62,6 +66,7 @@ class BrowserCloud:
         release_timeout: float | None = None,
         chromium: str | PathLike[str] | None = None,
         headless_shell: str | PathLike[str] | None = None,
+        testmu: bool | None = None,
     ) -> None:
         self._state = "new"
         given = {name: value for name, value in locals().items() if name != "self"}
@@ -186,10 +191,17 @@ class BrowserCloud:
         url, api_key = self.config.url, self.config.api_key
         if url is None:
             # Imported only now: who talks to a server elsewhere never loads one.
-            from browsercloud.local import LocalServer
+            from browsercloud.local import LocalServer, testmu_engine
 
+            at = self.config
             self._embedded = LocalServer(
-                chromium=self.config.chromium, headless_shell=self.config.headless_shell
+                chromium=at.chromium,
+                headless_shell=at.headless_shell,
+                engine=testmu_engine(
+                    at.lt_username or "", at.lt_access_key or "", at.lt_cdp_url, at.lt_hub_url
+                )
+                if at.testmu
+                else None,
             )
             await self._embedded.start()
             url, api_key = self._embedded.url, self._embedded.api_key

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from attrs import field, frozen
 
-from browsercloud.models import BrowserExit, Capacity, SessionOptions
+from browsercloud.engines.only import OnlyDriver, OnlySocket
+from browsercloud.models import BrowserExit, Capacity, SessionOptions, SessionProtocol
 
 
 @frozen(kw_only=True, eq=False)
@@ -17,14 +18,23 @@ class BrowserHandle:
 
     session_id: str
     endpoint: str = field(repr=False)
-    """`ws://…`: CDP at browser level, reachable from the server. Whoever has it has the browser."""
+    """`ws://…`: CDP at browser level, reachable from the server. Whoever has it has the browser.
+
+    Empty for a browser that is one connection: it has a `socket` or a `driver` instead.
+    """
 
     user_agent: str
+    """Empty when it is not known."""
+
     exited: asyncio.Future[BrowserExit] = field(repr=False)
     """Done when the main process is gone, whoever ended it. Never cancelled, never an error."""
 
     state: Mapping[str, Any] = field(factory=dict, repr=False)
     """What `Engine.restore` needs to find this browser again; JSON-ready. Kept in the store."""
+
+    protocol: SessionProtocol = SessionProtocol.CDP
+    socket: OnlySocket | None = field(default=None, repr=False)
+    driver: OnlyDriver | None = field(default=None, repr=False)
 
 
 NOTHING: Sequence[Any] = (None, False, "", [])

@@ -38,6 +38,16 @@ PASSED = (
 
 PLATFORMS = ("", "any", {"darwin": "macos"}.get(sys.platform, sys.platform))
 
+PLAIN: Mapping[str, Any] = {
+    "acceptInsecureCerts": False,
+    "pageLoadStrategy": "normal",
+    "timeouts": {},
+    "unhandledPromptBehavior": "dismiss and notify",
+    "strictFileInteractability": False,
+    "goog:loggingPrefs": {},
+}
+"""What clients say of those although it is so anyway."""
+
 ANY_OTHER: Mapping[str, tuple[Any, ...]] = {
     "browserVersion": ("", "stable", "latest"),
     "platformName": PLATFORMS,
@@ -154,10 +164,15 @@ def read_socket(text: str) -> Wanted:
         raise
     except ServiceError as error:
         raise invalid([("capabilities", error.message)]) from None
-    if wanted.passed:
+    if found := beyond_plain(wanted):
         only = "is for WebDriver only; leave it out"
-        raise invalid([(f"capabilities.{name}", only) for name in wanted.passed])
+        raise invalid([(f"capabilities.{name}", only) for name in found])
     return wanted
+
+
+def beyond_plain(wanted: Wanted) -> list[str]:
+    """The names of what chromedriver would have to do, as it is not so anyway."""
+    return [name for name, value in wanted.passed.items() if PLAIN.get(name, wanted) != value]
 
 
 def refused(name: str, reason: str) -> ServiceError:

@@ -15,6 +15,7 @@ from browsercloud.models import (
     Seconds,
     Session,
     SessionFailure,
+    SessionProtocol,
     SessionStatus,
     place_of,
 )
@@ -75,7 +76,9 @@ def starting(session: Session) -> Session:
     return attrs.evolve(session, status=SessionStatus.STARTING)
 
 
-def live(session: Session, user_agent: str) -> Session:
+def live(
+    session: Session, user_agent: str, protocol: SessionProtocol = SessionProtocol.CDP
+) -> Session:
     """Its browser is there, and its life begins."""
     started = now()
     return attrs.evolve(
@@ -83,7 +86,8 @@ def live(session: Session, user_agent: str) -> Session:
         status=SessionStatus.LIVE,
         started_at=started,
         expires_at=started + timedelta(seconds=session.timeout),
-        user_agent=user_agent,
+        user_agent=user_agent or None,
+        protocol=protocol,
     )
 
 

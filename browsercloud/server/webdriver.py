@@ -19,18 +19,28 @@ from attrs import frozen
 from yarl import URL
 
 from browsercloud._aio import stop_task
+from browsercloud.engines.only import OnlyDriver
 from browsercloud.errors import ServiceError, SessionEnded
 from browsercloud.server import middleware
 from browsercloud.server.active import ActiveSession
 from browsercloud.server.capabilities import (
     Wanted,
+    beyond_plain,
     for_chromedriver,
     for_client,
     read_capabilities,
     refused,
     require_same,
 )
-from browsercloud.server.parts import CALLER, active, endpoint_of, parts, read_json, session_id
+from browsercloud.server.parts import (
+    CALLER,
+    active,
+    endpoint_of,
+    handle_of,
+    parts,
+    read_json,
+    session_id,
+)
 from browsercloud.server.trust import Opens
 from browsercloud.server.urls import Urls
 
@@ -95,9 +105,16 @@ async def status(request: web.Request) -> web.Response:
 async def command(request: web.Request) -> web.StreamResponse:
     """Every other command."""
     found = await _let_in(request)
-    await endpoint_of(found)
+    handle = await handle_of(found)
     path = request.rel_url.raw_path.partition("/webdriver")[2]
-    return await relay(request, found, path[path.index("/session/") :])
+    path = path[path.index("/session/") :]
+    driver = handle.driver
+    if driver is not None and request.method == "DELETE" and path.count("/") == 2:
+        # The browser would end with it, and a session of ours does not end by being detached from.
+        _require_own(request, found, path)
+        driver.taken = False
+        return answer(None)
+    return await relay(request, found, path)
 
 
 async def unknown(request: web.Request) -> web.Response:
@@ -116,6 +133,9 @@ async def attach(request: web.Request, session: ActiveSession, wanted: Wanted) -
     Raises `LaunchFailed` when there is none that fits, and what `refused` makes with
     chromedriver's own words when it will not.
     """
+    handle = await handle_of(session)
+    if handle.driver is not None:
+        return _take(handle.driver, session, wanted)
     debugger = urlsplit(await endpoint_of(session)).netloc
     address = await _address(request, session)
     try:
@@ -144,8 +164,7 @@ async def relay(request: web.Request, session: ActiveSession, path: str) -> web.
 
     A command may take as long as the session lives; the end of the session answers it.
     """
-    if not _is_command(path):
-        raise _unknown(request)
+    _require_own(request, session, path)
     address = await _address(request, session)
     _count(session, inward=request.content_length or 0)
     call = asyncio.create_task(_send(request, URL(address + path, encoded=True)))
@@ -166,8 +185,7 @@ async def ask(
     request: web.Request, session: ActiveSession, method: str, path: str
 ) -> tuple[int, bytes]:
     """One command without a body; its status and its whole answer, which we have to understand."""
-    if not _is_command(path):
-        raise _unknown(request)
+    _require_own(request, session, path)
     url = URL(await _address(request, session) + path, encoded=True)
     _count(session, inward=0)
     timeout = ClientTimeout(total=ATTACH_TIMEOUT)
@@ -178,6 +196,25 @@ async def ask(
         raise _broken(session, error) from None
     _count(session, outward=len(body))
     return reply.status, body
+
+
+def _take(driver: OnlyDriver, session: ActiveSession, wanted: Wanted) -> Attached:
+    """The WebDriver session that the browser is: its start has decided all that could be asked."""
+    if found := beyond_plain(wanted):
+        raise refused(found[0], "this browser has been started already, without it; leave it out")
+    if driver.taken:
+        raise refused(session.id, "its browser has one WebDriver session, and that is in use")
+    driver.taken = True
+    shown = {**driver.capabilities, "browsercloud:sessionId": session.id}
+    return Attached(webdriver_session_id=driver.webdriver_session_id, capabilities=shown)
+
+
+def _require_own(request: web.Request, session: ActiveSession, path: str) -> None:
+    """Raise unless *path* is a command for this session: a hub has other people's, too."""
+    driver = session.handle.driver if session.handle is not None else None
+    words = path.split("/")
+    if not _is_command(path) or (driver is not None and words[2] != driver.webdriver_session_id):
+        raise _unknown(request)
 
 
 def _is_command(path: str) -> bool:

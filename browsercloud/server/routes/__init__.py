@@ -85,6 +85,7 @@ TABLE = (
     Route("GET", f"{ONE}/live-details", sessions.live, sessions.LIVE, SESSION),
     Route("GET", f"{ONE}/events", events.index, events.EVENTS, SESSION),
     Route("GET", f"{ONE}/cdp", gateway.cdp, CDP, SESSION),
+    Route("GET", f"{ONE}/playwright", gateway.playwright, CDP, SESSION),
     Route("GET", f"{ONE}/json/version", gateway.version, VERSION, SESSION),
     Route("GET", f"{ONE}/json/version/", gateway.version, VERSION, SESSION),
     Route("GET", "/", sockets.steel, sockets.STEEL, SESSION),
