@@ -65,6 +65,9 @@ class Double:
         self.asked: list[dict[str, Any]] = []
         self.live: set[str] = set()
         self.full = False
+        self.slow = 0.0
+        """Seconds that the hub waits before it answers New Session."""
+
         self.agents: list[str] = []
         self._root = root
         self._stack = AsyncExitStack()
@@ -218,6 +221,7 @@ class Double:
                 value = (await reply.json(content_type=None))["value"]
         self._drivers[value["sessionId"]] = self._hub
         self.live.add(value["sessionId"])
+        await asyncio.sleep(self.slow)
         # The vendor repeats what it was asked for.
         value["capabilities"]["LT:Options"] = asked["LT:Options"]
         return web.json_response({"value": value})

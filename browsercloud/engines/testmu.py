@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from browsercloud._aio import close_all, deadline, settle
+from browsercloud._aio import close_all, deadline, settle, stop_task
 from browsercloud.engines.base import BrowserHandle, Usage
 from browsercloud.engines.only import OnlyDriver, OnlySocket
 from browsercloud.errors import LaunchFailed, NoCapacity, NotAuthorized, ServiceError
@@ -141,9 +141,10 @@ class TestMuEngine:
             return
         if handle.socket is not None:
             await handle.socket.close()
-        if handle.driver is not None:
+        driver = handle.driver
+        if driver is not None:
             await settle(
-                lambda: self._quit(handle), patience=STOP_TIMEOUT + 1, what="ending a browser"
+                lambda: self._quit(driver), patience=STOP_TIMEOUT + 1, what="ending a browser"
             )
         if not handle.exited.done():
             handle.exited.set_result(BrowserExit(exit_code=0))
@@ -212,16 +213,14 @@ class TestMuEngine:
         return handle
 
     async def _start_driver(self, session_id: str, options: SessionOptions) -> BrowserHandle:
-        body = {"capabilities": {"alwaysMatch": self.capabilities(options)}}
-        async with (
-            aiohttp.ClientSession() as http,
-            http.post(f"{self._hub_url}/session", json=body, headers=self._basic()) as reply,
-        ):
-            text = await reply.text()
-            if reply.status != 200:
-                raise _refusal(reply.status, text)
-            told = json.loads(text)["value"]
-        driver = OnlyDriver(told["sessionId"], _shown(told.get("capabilities", {})))
+        call = asyncio.create_task(self._new_session(options), name="New Session at TestMu")
+        try:
+            driver = await asyncio.shield(call)
+        except asyncio.CancelledError:
+            # It is on its way: what comes of it has to be ended, or it would run on there.
+            patience = START_TIMEOUT + STOP_TIMEOUT
+            await settle(lambda: self._take_back(call), patience=patience, what="undoing a start")
+            raise
         return BrowserHandle(
             session_id=session_id,
             endpoint="",
@@ -231,11 +230,28 @@ class TestMuEngine:
             driver=driver,
         )
 
-    async def _quit(self, handle: BrowserHandle) -> None:
+    async def _new_session(self, options: SessionOptions) -> OnlyDriver:
+        body = {"capabilities": {"alwaysMatch": self.capabilities(options)}}
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(f"{self._hub_url}/session", json=body, headers=self._basic()) as reply,
+        ):
+            text = await reply.text()
+            if reply.status != 200:
+                raise _refusal(reply.status, text)
+            told = json.loads(text)["value"]
+        return OnlyDriver(told["sessionId"], _shown(told.get("capabilities", {})))
+
+    async def _take_back(self, call: asyncio.Task[OnlyDriver]) -> None:
+        await asyncio.wait({call}, timeout=START_TIMEOUT)
+        if not call.done():
+            await stop_task(call)
+        elif not call.cancelled() and call.exception() is None:
+            await self._quit(call.result())
+
+    async def _quit(self, driver: OnlyDriver) -> None:
         """End the WebDriver session; one that the vendor does not know any more has ended."""
-        if handle.driver is None:
-            return
-        url = f"{self._hub_url}/session/{handle.driver.webdriver_session_id}"
+        url = f"{self._hub_url}/session/{driver.webdriver_session_id}"
         try:
             async with (
                 deadline(STOP_TIMEOUT, "ending a browser at TestMu"),

@@ -189,6 +189,18 @@ async def test_a_browser_that_ends_there_ends_the_session(vendor: Double) -> Non
         assert ("TestMu's connection closed with code 4000",) == evidence.stderr
 
 
+async def test_a_start_that_is_given_up_is_undone_there(vendor: Double) -> None:
+    """Also when the vendor answers after that: its browser would run on, and cost."""
+    vendor.slow = 0.5
+    async with BrowserCloud() as client:
+        creating = asyncio.create_task(client.sessions.create(adapter="selenium"))
+        await until(lambda: len(vendor.live) == 1)
+        creating.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await creating
+        assert set() == vendor.live
+
+
 async def test_a_client_that_never_releases_costs_seconds(
     vendor: Double, monkeypatch: pytest.MonkeyPatch
 ) -> None:
