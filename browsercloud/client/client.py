@@ -18,7 +18,8 @@ from browsercloud.client.adapters.selenium import SeleniumAdapter
 from browsercloud.client.config import resolve
 from browsercloud.client.lease import Lease
 from browsercloud.client.live import LiveSession
-from browsercloud.client.sessions import OnQueue, SessionArgs, Sessions, build_options
+from browsercloud.client.options import SessionArgs, build_options
+from browsercloud.client.sessions import OnQueue, Sessions
 from browsercloud.client.transport import Transport
 from browsercloud.errors import UsageError
 from browsercloud.models import Adapter as AdapterName
