@@ -135,8 +135,8 @@ class Chromedriver:
 
     @property
     def port_taken(self) -> bool:
-        """Whether it ended for want of a port, which another one may find."""
-        return self.gone and any(PORT_TAKEN in line for line in self._words.lines)
+        """Whether it ends for want of a port, which another one may find."""
+        return any(PORT_TAKEN in line for line in self._words.lines)
 
     async def address(self) -> str:
         """Where it listens, once it does. Raises `LaunchFailed` with its last words."""
@@ -211,6 +211,8 @@ class Chromedrivers:
                 except LaunchFailed:
                     if tries == PORT_TRIES or not here.process.port_taken:
                         raise
+                    await here.process.stop()
+                    here.process = None
 
     async def stop(self, session_id: str) -> None:
         """End the session's chromedriver, also one that is just being started. Safe to repeat."""

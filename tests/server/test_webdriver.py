@@ -221,13 +221,15 @@ async def test_commands_are_driver_traffic(real_cloud: Cloud, site: Site) -> Non
     driver = await driven(lambda: connect(record["webdriverUrl"]))
     active = real_cloud.parts.sessions.live(record["id"])
     assert active is not None
-    traffic = active.traffic
-    traffic.last, before = 0.0, (traffic.messages_in, traffic.messages_out)
+    both = (active.traffic, real_cloud.parts.totals)
+    active.traffic.last = 0.0
+    before = [(traffic.messages_in, traffic.messages_out) for traffic in both]
     await driven(lambda: driver.get(site.url))
-    assert traffic.last > 0
-    assert (before[0] + 1, before[1] + 1) == (traffic.messages_in, traffic.messages_out)
-    assert traffic.bytes_in > len(site.url)
-    assert traffic.bytes_out > 0
+    assert active.traffic.last > 0
+    for traffic, (sent, got) in zip(both, before, strict=True):
+        assert (sent + 1, got + 1) == (traffic.messages_in, traffic.messages_out)
+        assert traffic.bytes_in > len(site.url)
+        assert traffic.bytes_out > 0
     await driven(driver.quit)
 
 
