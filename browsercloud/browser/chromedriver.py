@@ -84,6 +84,11 @@ def choose(browser: Path, setting: Path | None = None) -> Path:
 
     Raises `LaunchFailed` that names both versions and the remedy.
     """
+    if setting is not None and not os.access(setting, os.X_OK):
+        raise LaunchFailed(
+            f"the setting chromedriver is {setting}, which is no program; give the path of one, "
+            f"or leave it out and {INSTALL_HINT}"
+        )
     wanted = find.version(browser)
     found = [setting] if setting is not None else list(candidates(browser))
     versions = {path: find.version(path) for path in found}
