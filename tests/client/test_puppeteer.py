@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import subprocess
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -341,73 +337,18 @@ async def test_the_own_sitecustomize_and_children(client: BrowserCloud, folder: 
 # --------------------------------------------------------------------------------- Selenium
 
 
-class _WebDriver(BaseHTTPRequestHandler):
-    """What this W3C client needs of a WebDriver, and a list of what it was asked."""
-
-    server: Any
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(("POST", self.path, body))
-        if self.path == "/session":
-            wanted = body["capabilities"]["alwaysMatch"]
-            self._answer({"sessionId": "w", "capabilities": wanted})
-        else:
-            self._answer({} if self.path.endswith("cdp/execute") else None)
-
-    def do_GET(self) -> None:
-        self.server.asked.append(("GET", self.path, None))
-        self._answer("Home")
-
-    def do_DELETE(self) -> None:
-        self.server.asked.append(("DELETE", self.path, None))
-        self._answer(None)
-
-    def _answer(self, value: object) -> None:
-        content = json.dumps({"value": value}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def webdriver() -> Iterator[Any]:
-    """A WebDriver on loopback: `url`, `asked`."""
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _WebDriver)
-    server.daemon_threads = True
-    server.asked = []
-    server.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-async def test_selenium(client: BrowserCloud, folder: Path) -> None:
-    """`webdriver.Chrome` speaks to the session's WebDriver; what cannot be launched is left out."""
-    script = written(folder, "selenium_script.py", existing.SELENIUM)
-    with webdriver() as double:
-        env = {"BROWSERCLOUD_WEBDRIVER_URL": double.url}
-        outcome = await run(client, script, "http://x/", env=env)
-    assert (0, "Home\n") == (outcome.code, outcome.out), outcome.err
+async def test_selenium(client: BrowserCloud, folder: Path, site: Site) -> None:
+    """`webdriver.Chrome` drives the session by its WebDriver; what was launch is left out."""
+    text = existing.SELENIUM.replace("driver.quit()", "print(driver.capabilities)\ndriver.quit()")
+    outcome = await run(client, written(folder, "by_selenium.py", text), site.url)
+    assert 0 == outcome.code, outcome.err
     assert "Chrome() ignores: args" in outcome.err
-    wanted = double.asked[0][2]["capabilities"]["alwaysMatch"]
-    assert {} == wanted["goog:chromeOptions"]
-    assert ("chrome", "eager") == (wanted["browserName"], wanted["pageLoadStrategy"])
-    assert [
-        ("POST", "/session"),
-        ("POST", "/session/w/url"),
-        ("GET", "/session/w/title"),
-        ("POST", "/session/w/goog/cdp/execute"),
-        ("DELETE", "/session/w"),
-    ] == [asked[:2] for asked in double.asked]
+    title, capabilities = outcome.out.splitlines()
+    assert "Home" == title
+    assert "'pageLoadStrategy': 'eager'" in capabilities
+    (session,) = (await client.sessions.list()).sessions
+    assert f"'browsercloud:sessionId': '{session.id}'" in capabilities
+    await all_released(client, 1)
 
 
 async def test_selenium_without_a_webdriver(client: BrowserCloud, folder: Path) -> None:
