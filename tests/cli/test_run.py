@@ -21,7 +21,7 @@ from browsercloud.cli import _apart
 from tests import existing
 from tests.conftest import Site
 from tests.leaks import wait_until_nothing_is_left
-from tests.nodes import NODE, node_modules
+from tests.nodes import node_modules
 from tests.processes import alive
 from tests.serving import KEY, Serving, shared_server
 
@@ -341,10 +341,3 @@ def test_a_server_that_is_not_there(folder: Path) -> None:
     code, out, err = ran(folder, "--url", "http://127.0.0.1:1", "--api-key", "k", script)
     assert (1, "") == (code, out)
     assert "http://127.0.0.1:1" in err
-
-
-def test_another_node(folder: Path, site: Site) -> None:
-    """`--node` is what the script runs with."""
-    text = existing.PUPPETEER_ESM + "console.log(process.execPath);"
-    script = written(folder, "which.mjs", text)
-    assert (0, f"Home\n{NODE}\n") == ran(folder, "--node", NODE, script, site.url)[:2]

@@ -155,13 +155,13 @@ async def test_older_node(client: BrowserCloud, folder: Path, site: Site) -> Non
     older = "require('module').registerHooks = undefined; globalThis.older = true;"
     written(folder, "older.cjs", older)
     texts = {
-        name: existing.SCRIPTS[name] + "\nconsole.log(globalThis.older);"
+        name: existing.SCRIPTS[name] + "\nconsole.log(globalThis.older, process.execPath);"
         for name in ("puppeteer-core.mjs", "playwright.mjs")
     }
     env = {"NODE_OPTIONS": "--require ./older.cjs"}
     found = await run_all(client, folder, texts, site.url, node=NODE, env=env, cwd=folder)
     for outcome in found.values():
-        assert (0, "Home\ntrue\n") == (outcome.code, outcome.out), outcome.err
+        assert (0, f"Home\ntrue {NODE}\n") == (outcome.code, outcome.out), outcome.err
 
 
 async def test_the_runner_of_playwright_test(client: BrowserCloud, folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from cdp_use.client import CDPClient
 from playwright.async_api import async_playwright
 from selenium.common.exceptions import (
     InvalidSessionIdException,
@@ -126,7 +127,7 @@ async def puppeteer(root: Path, address: str, url: str) -> AsyncIterator[Process
 async def test_all_tools_at_once_see_the_same_tabs(
     real_cloud: Cloud, site: Site, root: Path
 ) -> None:
-    """Two Playwrights, Puppeteer in Node and Selenium on one session: what one opens, all find."""
+    """Two Playwrights, Puppeteer, Selenium and browser-use's CDP on one session: all see all."""
     site.pages.update({f"/{n}": f"<title>{n}</title>" for n in ("one", "two", "node", "driver")})
     record = await real_cloud.create(**SHELL)
     address = record["websocketUrl"]
@@ -146,6 +147,9 @@ async def test_all_tools_at_once_see_the_same_tabs(
         for browser in (first, second):
             seen = browser.contexts[0]
             await until(lambda: tabs == sorted(page.url for page in seen.pages), "all see it")  # noqa: B023
+        async with CDPClient(address) as cdp:
+            targets = (await cdp.send.Target.getTargets())["targetInfos"]
+            assert tabs == sorted(each["url"] for each in targets if each["type"] == "page")
         told, _ = await node.communicate(b"now\n")
         assert (0, tabs) == (node.returncode, json.loads(told))
 
