@@ -59,6 +59,7 @@ def serve(
     custom_endpoints: Annotated[str | None, _option("custom_endpoints")] = None,
     chromium: Annotated[str | None, _option("chromium")] = None,
     headless_shell: Annotated[str | None, _option("headless_shell")] = None,
+    chromedriver: Annotated[str | None, _option("chromedriver")] = None,
     log_format: Annotated[str | None, _option("log_format")] = None,
     log_level: Annotated[str | None, _option("log_level")] = None,
     handler_cancellation: Annotated[bool, _option("handler_cancellation", flag=True)] = False,
@@ -86,6 +87,7 @@ def serve(
         "custom_endpoints": custom_endpoints,
         "chromium": chromium,
         "headless_shell": headless_shell,
+        "chromedriver": chromedriver,
         "log_format": log_format,
         "log_level": log_level,
         "handler_cancellation": "yes" if handler_cancellation else None,
@@ -109,6 +111,7 @@ async def _serve(config: ServerConfig) -> None:
         config.data_dir,
         chromium=config.chromium,
         headless_shell=config.headless_shell,
+        chromedriver=config.chromedriver,
         orphan_grace=config.orphan_grace,
         memory_cap=config.session_memory,
     )

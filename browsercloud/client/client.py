@@ -18,7 +18,8 @@ from browsercloud.client.adapters.selenium import SeleniumAdapter
 from browsercloud.client.config import resolve
 from browsercloud.client.lease import Lease
 from browsercloud.client.live import LiveSession
-from browsercloud.client.sessions import OnQueue, SessionArgs, Sessions, build_options
+from browsercloud.client.options import SessionArgs, build_options
+from browsercloud.client.sessions import OnQueue, Sessions
 from browsercloud.client.transport import Transport
 from browsercloud.errors import UsageError
 from browsercloud.models import Adapter as AdapterName
@@ -42,8 +43,9 @@ class BrowserCloud:
 
     With *url*, or `BROWSERCLOUD_URL` in the environment, it talks to `browsercloud serve` there,
     with *api_key* or `BROWSERCLOUD_API_KEY`. With neither it runs the same server inside this
-    process, on loopback, with the Chromium of this machine (*chromium*, *headless_shell*, or where
-    `browsercloud doctor` finds them). An argument outranks the environment.
+    process, on loopback, with the Chromium of this machine (*chromium*, *headless_shell* and
+    *chromedriver*, or where `browsercloud doctor` finds them). An argument outranks the
+    environment.
 
     With `LT_USERNAME` and `LT_ACCESS_KEY` in the environment and no URL, sessions run at TestMu,
     through a server inside this process that keeps the access key to itself. *testmu* `False` runs
@@ -66,6 +68,7 @@ class BrowserCloud:
         release_timeout: float | None = None,
         chromium: str | PathLike[str] | None = None,
         headless_shell: str | PathLike[str] | None = None,
+        chromedriver: str | PathLike[str] | None = None,
         testmu: bool | None = None,
     ) -> None:
         self._state = "new"
@@ -197,6 +200,7 @@ class BrowserCloud:
             self._embedded = LocalServer(
                 chromium=at.chromium,
                 headless_shell=at.headless_shell,
+                chromedriver=at.chromedriver,
                 engine=testmu_engine(
                     at.lt_username or "", at.lt_access_key or "", at.lt_cdp_url, at.lt_hub_url
                 )

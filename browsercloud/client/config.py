@@ -93,6 +93,13 @@ SETTINGS = (
         _path,
         "Embedded: the headless shell to run.",
     ),
+    Setting(
+        "chromedriver",
+        "BROWSERCLOUD_CHROMEDRIVER",
+        None,
+        _path,
+        "Embedded: the chromedriver to run, for Selenium.",
+    ),
     Setting("testmu", None, None, _yes_no, "Embedded: run sessions at TestMu; none: see below."),
     Setting("lt_username", "LT_USERNAME", None, _key, "TestMu: the user."),
     Setting("lt_access_key", "LT_ACCESS_KEY", None, _key, "TestMu: the access key."),
@@ -115,6 +122,7 @@ class ClientConfig:
     release_timeout: float
     chromium: Path | None
     headless_shell: Path | None
+    chromedriver: Path | None
     testmu: bool
     """Whether the embedded server has its browsers at TestMu."""
 
@@ -167,7 +175,9 @@ def _at_testmu(values: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
 
 
 def _names_a_browser(given: Mapping[str, Any]) -> bool:
-    return any(given.get(name) is not None for name in ("chromium", "headless_shell"))
+    return any(
+        given.get(name) is not None for name in ("chromium", "headless_shell", "chromedriver")
+    )
 
 
 def _check(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -175,6 +185,6 @@ def _check(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         raise UsageError(
             "api_key: there is no server to use it with; give url= or set BROWSERCLOUD_URL"
         )
-    for name in ("chromium", "headless_shell"):
+    for name in ("chromium", "headless_shell", "chromedriver"):
         if values["url"] is not None and given.get(name) is not None:
             raise UsageError(f"{name}: only an embedded server starts browsers; leave url out")

@@ -29,6 +29,13 @@ SOMEBODY = "6f1c5e7a-0000-4000-8000-000000000000"
 DESCRIBED = [row for row in TABLE if not row.w3c]
 
 
+def test_webdriver_is_left_to_its_own_standard() -> None:
+    """Its errors and statuses are others; the README says where it is."""
+    left_out = {outside(row.path) for row in TABLE if row.w3c}
+    assert any("/wd/hub/" in path for path in left_out)
+    assert not [path for path in document()["paths"] if "webdriver" in path or "/wd/hub" in path]
+
+
 @cache
 def document() -> dict[str, Any]:
     """The document."""
@@ -250,7 +257,8 @@ async def test_errors_are_as_told(cloud: Cloud) -> None:
 async def test_sockets_are_told_as_101(start_cloud: StartCloud, upstream: Upstream) -> None:
     """Which routes they are, and that they do switch."""
     sockets = {path for _, path, operation in operations() if "101" in operation["responses"]}
-    assert sockets == {"/v1/sessions/{sessionId}/cdp", "/", "/puppeteer", "/v1/leases/{leaseId}"}
+    one = "/v1/sessions/{sessionId}"
+    assert sockets == {f"{one}/cdp", f"{one}/playwright", "/", "/puppeteer", "/v1/leases/{leaseId}"}
     cloud = await start_cloud(IdleEngine(endpoint=upstream.endpoint))
     record = await cloud.create()
     for path in (
