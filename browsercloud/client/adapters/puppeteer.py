@@ -103,7 +103,8 @@ class PuppeteerAdapter:
             self._sessions,
             self._lease,
             command_for(script, args, node=node, python=python, environ={**os.environ, **env}),
-            record or build_options(None, options),
+            # A script speaks CDP, and at TestMu the adapter decides what a session speaks.
+            record or build_options(None, {"adapter": "puppeteer", **options}),
             env=env,
             cwd=cwd,
             streams=(stdin, stdout, stderr),
