@@ -191,7 +191,6 @@ def test_a_session_that_ends_first(folder: Path, server: Serving) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "number", "code"),
     [
-        ("ever.js", existing.FOR_EVER, signal.SIGINT, 130),
         ("ever.js", existing.FOR_EVER, signal.SIGTERM, 143),
         ("ever.py", existing.FOR_EVER_PY, signal.SIGINT, 130),
     ],
@@ -296,12 +295,10 @@ def test_a_killed_script(folder: Path, server: Serving) -> None:
     assert ["user_requested"] == reasons(server)
 
 
-@pytest.mark.parametrize(
-    ("name", "text"), [("ever.js", existing.FOR_EVER), ("ever.py", existing.FOR_EVER_PY)]
-)
-def test_when_we_are_killed(folder: Path, server: Serving, name: str, text: str) -> None:
+def test_when_we_are_killed(folder: Path, server: Serving) -> None:
     """SIGKILL of the command ends the script as well, and the server releases the session."""
-    with running(folder, written(folder, name, text), server=server) as process:
+    name = written(folder, "ever.py", existing.FOR_EVER_PY)
+    with running(folder, name, server=server) as process:
         script = psutil.Process(int(line(process)))
         process.kill()
         script.wait(10)

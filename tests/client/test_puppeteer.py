@@ -1,9 +1,8 @@
-"""`client.puppeteer`: Puppeteer's connect, and existing scripts in sessions."""
+"""`client.puppeteer`: existing scripts in sessions."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -100,40 +99,6 @@ async def all_released(client: BrowserCloud, number: int) -> None:
     sessions = (await client.sessions.list()).sessions
     found = [(session.status, session.release_reason) for session in sessions]
     assert [("released", "user_requested")] * number == found
-
-
-# -------------------------------------------------------------------------------- connecting
-
-
-async def test_puppeteer_connects(client: BrowserCloud, folder: Path) -> None:
-    """The address is all that Puppeteer in Node needs, beside a Playwright on the same session."""
-    script = written(
-        folder,
-        "connect.cjs",
-        """
-        const puppeteer = require('puppeteer-core');
-        (async () => {
-          const browserWSEndpoint = process.env.ADDRESS;
-          const browser = await puppeteer.connect({browserWSEndpoint});
-          const [page] = await browser.pages();
-          console.log(await page.title());
-          await page.evaluate(() => { document.title = 'by Puppeteer' });
-          await browser.disconnect();
-        })();
-        """,
-    )
-    async with client.session(browser=SHELL) as session:
-        await session.page.goto("data:text/html,<title>by Playwright</title>")
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [NODE, script],
-            env=os.environ | {"ADDRESS": session.websocket_url},
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-        assert (0, "by Playwright\n", "") == (done.returncode, done.stdout, done.stderr)
-        assert "by Puppeteer" == await session.page.title()
 
 
 # ---------------------------------------------------------------------------------- running
