@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from browsercloud.models import (
+        Adapter,
         Browser,
         Dimensions,
         LiveDetails,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "Adapter",
     "Browser",
     "BrowserCloud",
     "BrowserCloudError",
@@ -102,6 +104,7 @@ _HOMES = {
         "UsageError",
     ),
     "browsercloud.models": (
+        "Adapter",
         "Browser",
         "Dimensions",
         "LiveDetails",

@@ -37,6 +37,13 @@ STOP_PATIENCE = 30.0
 """How long the server's thread may take to begin and to end, in seconds."""
 
 
+def testmu_engine(username: str, access_key: str, cdp_url: str, hub_url: str) -> Engine:
+    """The engine for `LocalServer` whose browsers are TestMu's."""
+    from browsercloud.engines.testmu import TestMuEngine
+
+    return TestMuEngine(username, access_key, cdp_url=cdp_url, hub_url=hub_url)
+
+
 class LocalServer:
     """An embedded server, for `async with`. It is entered and left on the user's event loop."""
 
@@ -45,6 +52,7 @@ class LocalServer:
         *,
         chromium: Path | None = None,
         headless_shell: Path | None = None,
+        chromedriver: Path | None = None,
         engine: Engine | None = None,
         lease_grace: float = 10.0,
         handler_cancellation: bool = False,
@@ -57,6 +65,7 @@ class LocalServer:
         self._engine = engine
         self._chromium = chromium
         self._headless_shell = headless_shell
+        self._chromedriver = chromedriver
         self._lease_grace = lease_grace
         self._handler_cancellation = handler_cancellation
         self._pool_size = pool_size
@@ -158,6 +167,7 @@ class LocalServer:
             embedded_data_dir(),
             chromium=self._chromium,
             headless_shell=self._headless_shell,
+            chromedriver=self._chromedriver,
             memory_cap=MEMORY_CAP,
             pool_size=self._pool_size,
         )
@@ -174,6 +184,7 @@ class LocalServer:
         config = ServerConfig(
             port=0,
             api_key=self.api_key,
+            custom_endpoints=True,  # whoever has the key is this process
             lease_grace=self._lease_grace,
             handler_cancellation=self._handler_cancellation,
         )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
+from urllib.parse import SplitResult, urlsplit
 
 from attrs import field, frozen
 
@@ -22,10 +23,11 @@ DEFAULT_TIMEOUT = Seconds(300)
 MAX_TIMEOUT = Seconds(24 * 60 * 60)
 MAX_METADATA_KEYS = 50
 MAX_LABEL_LENGTH = 1_000
+MAX_URL_LENGTH = 8_000
 MIN_SIDE, MAX_SIDE = 100, 8_192
+ENDPOINT_SCHEMES = ("ws", "wss", "http", "https")
 
 LATER_OPTIONS: Mapping[str, str] = {
-    "adapter": "adapter",
     "keepAlive": "keep_alive",
     "deviceConfig": "device",
     "locale": "locale",
@@ -47,8 +49,6 @@ LATER_OPTIONS: Mapping[str, str] = {
     "solveCaptcha": "solve_captcha",
     "credentials": "credentials",
     "namespace": "namespace",
-    "lambdatestOptions": "lambdatest_options",
-    "customWebSocketUrl": "custom_websocket_url",
     "debugConfig": "debug",
     "record": "record",
 }
@@ -96,6 +96,27 @@ class Browser(StrEnum):
 
     CHROMIUM = "chromium"
     HEADLESS_SHELL = "headless-shell"
+
+
+class Adapter(StrEnum):
+    """What `client.session()` connects with."""
+
+    PLAYWRIGHT = "playwright"
+    PUPPETEER = "puppeteer"
+    SELENIUM = "selenium"
+
+
+class SessionProtocol(StrEnum):
+    """What a session's socket speaks."""
+
+    CDP = "cdp"
+    """What Chromium itself speaks; any client of it can connect."""
+
+    PLAYWRIGHT = "playwright"
+    """Playwright's own, for `chromium.connect()`: of sessions at TestMu with that adapter."""
+
+    WEBDRIVER = "webdriver"
+    """There is no socket: of sessions at TestMu with the adapter `selenium`."""
 
 
 class FieldError(ValueError):
@@ -153,6 +174,10 @@ def _idle_timeout(_: object, attribute: Any, value: float | None) -> None:
 _LIFE: Mapping[str, Any] = {"exclusiveMinimum": 0, "maximum": MAX_TIMEOUT}
 _LABEL: Mapping[str, Any] = {"maxLength": MAX_LABEL_LENGTH}
 _HEADER: Mapping[str, Any] = {**_LABEL, "pattern": r"^[ -~]*[!-~][ -~]*$"}
+_ENDPOINT: Mapping[str, Any] = {
+    "maxLength": MAX_URL_LENGTH,
+    "pattern": r"^(wss?|https?)://[a-z0-9.]+(/[!-~]*)?$",
+}
 _LABELS: Mapping[str, Any] = {
     "maxProperties": MAX_METADATA_KEYS,
     "propertyNames": _LABEL,
@@ -182,6 +207,36 @@ def _label(_: object, attribute: Any, value: str | None) -> None:
         raise FieldError(attribute.name, f"at most {MAX_LABEL_LENGTH} characters")
 
 
+def _endpoint(_: object, attribute: Any, value: str | None) -> None:
+    if value is None:
+        return
+    # The reason must not repeat the value: it may hold a password.
+    parts = _split(value)
+    if len(value) > MAX_URL_LENGTH or not value.isprintable() or " " in value:
+        raise FieldError(attribute.name, f"must be a URL of at most {MAX_URL_LENGTH} characters")
+    if parts is None or parts.scheme not in ENDPOINT_SCHEMES or not parts.hostname:
+        raise FieldError(
+            attribute.name,
+            "must be ws://HOST:PORT/… or wss://… of a browser's CDP, or http://HOST:PORT of one "
+            "whose /json/version names that",
+        )
+
+
+def _split(value: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return None
+    return None if port == 0 else parts
+
+
+def place_of(url: str) -> str:
+    """Where a URL leads, without what may be secret in it: scheme, host and port."""
+    parts = _split(url)
+    return "…" if parts is None else f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/…"
+
+
 @frozen
 class Dimensions:
     """Width and height in CSS pixels."""
@@ -207,6 +262,12 @@ class SessionOptions:
     A command that a driver sends counts, and its answer; events, viewers and pings do not.
     """
 
+    adapter: Adapter = Adapter.PLAYWRIGHT
+    """What `client.session()` connects with; `puppeteer` leaves it to a program of your own.
+
+    For `selenium` the browser's machine needs a chromedriver of the same version.
+    """
+
     browser: Browser = Browser.CHROMIUM
     """`headless-shell` takes half the memory and can show no window."""
 
@@ -224,6 +285,18 @@ class SessionOptions:
     metadata: Mapping[str, str] = field(factory=dict, validator=Bounded(_metadata, _LABELS))
     """Labels; at most 50 keys."""
 
+    custom_websocket_url: str | None = field(
+        default=None, repr=False, validator=Bounded(_endpoint, _ENDPOINT)
+    )
+    """A browser of your own to attach to, at any CDP endpoint; releasing detaches from it.
+
+    `ws://`, `wss://`, or `http://HOST:PORT` whose `/json/version` names the socket. It is as it is:
+    no option can change how it was started. What may be secret in the URL is shown nowhere.
+    """
+
+    lambdatest_options: Mapping[str, Any] = field(factory=dict)
+    """More of TestMu's `LT:Options`, or others of them. `build` and `name` are used everywhere."""
+
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot go together."""
         if self.browser is Browser.HEADLESS_SHELL and not self.headless:
@@ -237,7 +310,7 @@ class CreateRequest:
     session_id: str
     lease_id: str | None = None
     options: SessionOptions = SessionOptions()
-    given: Mapping[str, Any] = field(factory=dict, eq=False)
+    given: Mapping[str, Any] = field(factory=dict, eq=False, repr=False)
     """The options as the caller wrote them, in wire form."""
 
 
@@ -346,11 +419,18 @@ class Session:
     """Its place in the line while it is `queued`, from 1; else `None`."""
 
     event_count: int = 0
+    protocol: SessionProtocol = SessionProtocol.CDP
+    """What `websocket_url` speaks, once it is live; adapters connect by it."""
+
     websocket_url: str = field(default="", repr=False)
-    """CDP, browser level. Carries the session's token, as the next two do."""
+    """CDP, browser level, or what `protocol` says. Carries the token, as the next three do."""
+
+    webdriver_url: str = field(default="", repr=False)
+    """W3C WebDriver, for Selenium in any language. Carries the token in its path."""
 
     debug_url: str = field(default="", repr=False)
     session_viewer_url: str = field(default="", repr=False)
+    adapter: Adapter = Adapter.PLAYWRIGHT
     browser: Browser = Browser.CHROMIUM
     dimensions: Dimensions = Dimensions(1280, 720)
     user_agent: str | None = None
@@ -359,7 +439,7 @@ class Session:
     build: str | None = None
     metadata: Mapping[str, str] = field(factory=dict)
     config: Mapping[str, Any] = field(factory=dict, repr=False)
-    """The options as they were given."""
+    """The options as they were given; of a URL that may hold a secret only where it leads."""
 
 
 @frozen(kw_only=True)

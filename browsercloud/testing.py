@@ -6,7 +6,7 @@ Each counts what it was asked for: `starts` and `stops` are the session ids, in 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from browsercloud.engines.base import BrowserHandle, Usage
@@ -72,6 +72,10 @@ class IdleEngine:
         self.stops.extend(sorted(self.survivors))
         self.survivors.clear()
 
+    def refuses(self, options: SessionOptions) -> Sequence[tuple[str, str]]:
+        """Nothing: what does nothing can be asked for anything."""
+        return ()
+
     def capacity(self) -> Capacity:
         """The *room* it was made with."""
         return Capacity(sessions=self.room, reason="as told")
@@ -98,6 +102,10 @@ class IdleEngine:
         if not handle.exited.done():
             killed = BrowserExit(signal="SIGKILL")
             handle.exited.set_result(BrowserExit(exit_code=0) if grace else killed)
+
+    async def webdriver(self, handle: BrowserHandle) -> str:
+        """There is none."""
+        raise LaunchFailed("these browsers have no WebDriver")
 
     async def poll(self, handle: BrowserHandle) -> BrowserExit | None:
         """How it ended, if it has."""

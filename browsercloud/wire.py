@@ -28,6 +28,7 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 from browsercloud.errors import InvalidRequest
 from browsercloud.models import (
     LATER_OPTIONS,
+    Adapter,
     Browser,
     CreateRequest,
     FieldError,
@@ -35,13 +36,17 @@ from browsercloud.models import (
     Seconds,
     Session,
     SessionOptions,
+    SessionProtocol,
     SessionStatus,
 )
 
 T = TypeVar("T")
 
 
-_OTHER_NAMES = {"idle_timeout": "inactivityTimeout"}
+_OTHER_NAMES = {
+    "idle_timeout": "inactivityTimeout",
+    "custom_websocket_url": "customWebSocketUrl",
+}
 """Fields that the wire calls otherwise."""
 
 
@@ -126,7 +131,7 @@ def _build(*, strict: bool) -> Converter:
     converter.register_structure_hook(bool, _plain(bool, "true or false"))
     converter.register_structure_hook(int, _whole)
     # One by one: the hook for `str` serves its subclasses too, and so every StrEnum.
-    for kind in (SessionStatus, ReleaseReason, Browser):
+    for kind in (SessionStatus, ReleaseReason, Browser, Adapter, SessionProtocol):
         grows = (
             kind is not SessionStatus
         )  # a life has these stations; reasons and browsers are added
@@ -151,7 +156,13 @@ def _build(*, strict: bool) -> Converter:
                 raise TypeError(f"{name!r} must be a text, not {_shown(text)}")
         return dict(value)
 
+    def structure_object(value: Any, _: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"must be an object, not {_shown(value)}")
+        return dict(value)
+
     converter.register_structure_hook_func(lambda kind: kind == Mapping[str, str], structure_labels)
+    converter.register_structure_hook_func(lambda kind: kind == Mapping[str, Any], structure_object)
 
     def structure(kind: Any) -> Any:
         inner = make_dict_structure_fn(

@@ -31,7 +31,7 @@ def root(
     # Short: Chromium puts a socket below it, and the path of a socket has to be short.
     folder = Path(tempfile.mkdtemp(prefix="bc-", dir="/tmp" if sys.platform != "win32" else None))
     for name in list(os.environ):
-        if name.startswith("BROWSERCLOUD_"):
+        if name.startswith(("BROWSERCLOUD_", "LT_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setenv(MARK, str(folder))

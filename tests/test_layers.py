@@ -34,8 +34,10 @@ HOMES: dict[str, set[str]] = {
     "cattrs": {"wire.py"},
     "tenacity": {"client/retries.py"},
     "playwright": {"client/adapters/playwright.py", "client/live.py"},  # the latter for types only
+    "selenium": {"client/adapters/selenium.py", "client/live.py"},  # the latter for types only
     "cyclopts": {"cli"},
     "rich": {"cli"},
+    "cryptography": {"stores/seal.py"},
     "sqlite3": {"stores/sqlite.py", "stores/database.py"},
     "aiohttp": {"client/transport.py", "client/lease.py", "cdp", "server", "engines", "browser"},
     "prometheus_client": {"server/metrics.py"},

@@ -31,6 +31,7 @@ class Child:
         env: Mapping[str, str],
         cwd: Path,
         stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.DEVNULL,
         stderr: int = subprocess.DEVNULL,
         pass_fds: Sequence[int] = (),
     ) -> None:
@@ -44,7 +45,7 @@ class Child:
             env=env,
             cwd=cwd,
             stdin=stdin,
-            stdout=subprocess.DEVNULL,
+            stdout=stdout,
             stderr=stderr,
             close_fds=True,
             pass_fds=pass_fds,

@@ -1,4 +1,4 @@
-"""What a browser says on its standard error: the endpoint, and its last words."""
+"""What a browser, or its driver, says while it runs: where it listens, and its last words."""
 
 from __future__ import annotations
 
@@ -45,11 +45,13 @@ def listen(folder: Path, *, again: bool = False) -> tuple[int, int]:
 class LastWords:
     """Reads a pipe for as long as anyone holds its other end; keeps the last 50 lines.
 
-    Lines are cut at 500 characters. `endpoint` is done when the browser has named its address, and
-    cancelled when the pipe ends before.
+    *names* finds the place it listens at, in its first group. Lines are cut at 500 characters.
+    `endpoint` is done when the browser has named its address, and cancelled when the pipe ends
+    before.
     """
 
-    def __init__(self, pipe: int) -> None:
+    def __init__(self, pipe: int, names: re.Pattern[str] = ENDPOINT) -> None:
+        self._names = names
         self._loop = asyncio.get_running_loop()
         self.endpoint: asyncio.Future[str] = self._loop.create_future()
         self._pipe: int | None = pipe
@@ -92,7 +94,7 @@ class LastWords:
 
     def _hear(self, line: bytes) -> None:
         text = line.decode(errors="replace").strip()
-        named = ENDPOINT.search(text)
+        named = self._names.search(text)
         if named and not self.endpoint.done():
             self.endpoint.set_result(named.group(1))
         if text and not NOISE.search(text):

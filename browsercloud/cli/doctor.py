@@ -15,7 +15,14 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from browsercloud.engines.facts import BrowserFacts, Fact, machine, try_out
+from browsercloud.engines.facts import (
+    BrowserFacts,
+    DriverFacts,
+    Fact,
+    look_up_driver,
+    machine,
+    try_out,
+)
 from browsercloud.models import Browser
 from browsercloud.server.config import from_environment
 
@@ -37,12 +44,13 @@ def doctor(
     config = from_environment({}, os.environ)
     settings = {Browser.CHROMIUM: config.chromium, Browser.HEADLESS_SHELL: config.headless_shell}
     browsers = asyncio.run(_try_all(settings))
+    driver = look_up_driver(browsers, config.chromedriver)
     facts = machine(os.environ)
     healthy = any(browser.start_seconds is not None for browser in browsers)
     if as_json:
-        print(json.dumps(report(browsers, facts), indent=2))
+        print(json.dumps(report(browsers, driver, facts), indent=2))
     else:
-        show(Console(), browsers, facts)
+        show(Console(), browsers, driver, facts)
     return 0 if healthy else 1
 
 
@@ -51,20 +59,32 @@ async def _try_all(settings: Mapping[Browser, Path | None]) -> list[BrowserFacts
     return [await try_out(kind, setting) for kind, setting in settings.items()]
 
 
-def report(browsers: Sequence[BrowserFacts], facts: Sequence[Fact]) -> dict[str, object]:
+def report(
+    browsers: Sequence[BrowserFacts], driver: DriverFacts, facts: Sequence[Fact]
+) -> dict[str, object]:
     """Everything as JSON-ready values."""
     return {
         "healthy": any(browser.start_seconds is not None for browser in browsers),
         "browsers": [attrs.asdict(browser) for browser in browsers],
+        "chromedriver": attrs.asdict(driver),
         "machine": [attrs.asdict(fact) for fact in facts],
     }
 
 
-def show(console: Console, browsers: Sequence[BrowserFacts], facts: Sequence[Fact]) -> None:
+def show(
+    console: Console,
+    browsers: Sequence[BrowserFacts],
+    driver: DriverFacts,
+    facts: Sequence[Fact],
+) -> None:
     """Everything as a table for people."""
     table = Table(show_header=False, pad_edge=False)
     for browser in browsers:
         table.add_row(browser.kind.value, *_browser_cells(browser))
+    if driver.path is None:
+        table.add_row("chromedriver", "[yellow]•[/yellow]", f"for Selenium: {driver.problem}")
+    else:
+        table.add_row("chromedriver", "[green]✓[/green]", f"{driver.version}\n{driver.path}")
     table.add_section()
     for fact in facts:
         mark = "[yellow]•[/yellow]" if fact.degraded else "[green]✓[/green]"

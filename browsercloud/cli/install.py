@@ -1,4 +1,4 @@
-"""`browsercloud install`: get a Chromium onto this machine.
+"""`browsercloud install`: get a Chromium, and a chromedriver for it, onto this machine.
 
 Playwright's download first, as it needs no rights, then the system's packages.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from attrs import frozen
 from rich.console import Console
 
-from browsercloud.engines.facts import BrowserFacts, look_up, try_out
+from browsercloud.engines.facts import BrowserFacts, DriverFacts, look_up, look_up_driver, try_out
 from browsercloud.models import Browser
 from browsercloud.server.config import from_environment
 
@@ -37,6 +37,9 @@ class Packages:
     ready: tuple[str, ...] = ()
     install: tuple[str, ...]
     needed: tuple[str, ...]
+    driver: tuple[str, ...] = ()
+    """What brings chromedriver, if it is not in the browser's own package."""
+
     wished: tuple[str, ...] = ()
     """Taken if they exist: not every system packages the headless shell, or by this name."""
 
@@ -49,18 +52,21 @@ MANAGERS = (
         ready=("update",),
         install=("install", "-y", "--no-install-recommends"),
         needed=("chromium",),
+        driver=("chromium-driver",),
         wished=("chromium-headless-shell", "fonts-liberation"),
     ),
     Packages(
         program="dnf",
         install=("install", "-y"),
         needed=("chromium",),
+        driver=("chromedriver",),
         wished=("chromium-headless", "liberation-fonts"),
     ),
     Packages(
         program="apk",
         install=("add", "--no-cache"),
         needed=("chromium",),
+        driver=("chromium-chromedriver",),
         wished=("chromium-headless-shell", "font-liberation"),
     ),
     Packages(
@@ -69,14 +75,21 @@ MANAGERS = (
         needed=("chromium",),
         wished=("ttf-liberation",),
     ),
-    Packages(program="brew", install=("install", "--cask"), needed=("chromium",), root=False),
+    Packages(
+        program="brew",
+        install=("install", "--cask"),
+        needed=("chromium",),
+        driver=("chromedriver",),
+        root=False,
+    ),
 )
 
 
 def install() -> int:
     """Install Chromium: Playwright's download, else the system's packages; then start it once.
 
-    Does nothing when both browsers are there already. Ends with 1 if there is no browser after all.
+    And chromedriver, for Selenium. Does nothing when all is there already. Ends with 1 if there is
+    no browser after all; without chromedriver, it says what to do.
     """
     logging.getLogger("browsercloud").addHandler(logging.NullHandler())  # the report says it all
     return Installation(Console(), os.environ).run()
@@ -93,26 +106,62 @@ class Installation:
             Browser.CHROMIUM: config.chromium,
             Browser.HEADLESS_SHELL: config.headless_shell,
         }
+        self._chromedriver = config.chromedriver
         self._console = console
         self._run = run or self._show
         self._environ = environ
 
     def run(self) -> int:
         """Install what is missing; the exit code."""
-        if all(facts.path for facts in self._present()):
+        if self._complete():
             for facts in self._present():
                 self._say(f"[green]✓[/green] {facts.kind.value} {facts.version}: {facts.path}")
+            if self._look_up_driver().path is None:
+                self._driver()
+                return self._verify()
+            self._say_driver()
             self._say("Nothing to install.")
             return 0
         for attempt in (self._download, self._packages):
             attempt()
             # The download brings both; with packages the headless shell may not exist.
-            if all(facts.path for facts in self._present()):
+            if self._complete():
                 break
+        if self._look_up_driver().path is None:
+            self._driver()
         return self._verify()
+
+    def _complete(self) -> bool:
+        return all(facts.path for facts in self._present())
+
+    def _driver(self) -> None:
+        """The package with chromedriver; whether it fits the browser is told at the end."""
+        manager = self._manager()
+        if manager is None or not manager.driver:
+            return
+        ask = (manager.program, *manager.install, *manager.driver)
+        if manager.root and os.geteuid() != 0:
+            self._say(f"[yellow]For Selenium[/yellow], run:\n  sudo {' '.join(ask)}")
+            return
+        self._run(ask, PACKAGE_TIMEOUT)
+
+    def _say_driver(self) -> None:
+        driver = self._look_up_driver()
+        if driver.path is not None:
+            self._say(f"[green]✓[/green] chromedriver {driver.version}: {driver.path}")
+        elif driver.problem is not None:
+            self._say("[yellow]•[/yellow] no chromedriver, which only Selenium needs:")
+            self._console.print(driver.problem, markup=False)
+
+    @staticmethod
+    def _manager() -> Packages | None:
+        return next((one for one in MANAGERS if shutil.which(one.program)), None)
 
     def _present(self) -> list[BrowserFacts]:
         return [look_up(kind, setting) for kind, setting in self._settings.items()]
+
+    def _look_up_driver(self) -> DriverFacts:
+        return look_up_driver(self._present(), self._chromedriver)
 
     def _download(self) -> None:
         self._say("[bold]Playwright's download[/bold] …")
@@ -122,7 +171,7 @@ class Installation:
             self._say("It did not work here; trying the system's packages.")
 
     def _packages(self) -> None:
-        manager = next((one for one in MANAGERS if shutil.which(one.program)), None)
+        manager = self._manager()
         if manager is None:
             names = ", ".join(one.program for one in MANAGERS)
             self._say(f"[yellow]No package manager that is known here[/yellow] ({names}).")
@@ -156,6 +205,7 @@ class Installation:
                 self._console.print(facts.problem, markup=False)
             else:
                 self._say(f"[yellow]•[/yellow] no {kind.value}")
+        self._say_driver()
         if not works:
             self._say(
                 "[red]No browser could be installed.[/red] Install Chromium or Chrome by hand, or "

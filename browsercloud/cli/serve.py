@@ -57,8 +57,10 @@ def serve(
     orphan_grace: Annotated[str | None, _option("orphan_grace")] = None,
     session_memory: Annotated[str | None, _option("session_memory")] = None,
     pool_size: Annotated[str | None, _option("pool_size")] = None,
+    custom_endpoints: Annotated[str | None, _option("custom_endpoints")] = None,
     chromium: Annotated[str | None, _option("chromium")] = None,
     headless_shell: Annotated[str | None, _option("headless_shell")] = None,
+    chromedriver: Annotated[str | None, _option("chromedriver")] = None,
     log_format: Annotated[str | None, _option("log_format")] = None,
     log_level: Annotated[str | None, _option("log_level")] = None,
     handler_cancellation: Annotated[bool, _option("handler_cancellation", flag=True)] = False,
@@ -84,8 +86,10 @@ def serve(
         "orphan_grace": orphan_grace,
         "session_memory": session_memory,
         "pool_size": pool_size,
+        "custom_endpoints": custom_endpoints,
         "chromium": chromium,
         "headless_shell": headless_shell,
+        "chromedriver": chromedriver,
         "log_format": log_format,
         "log_level": log_level,
         "handler_cancellation": "yes" if handler_cancellation else None,
@@ -109,12 +113,13 @@ async def _serve(config: ServerConfig) -> None:
         config.data_dir,
         chromium=config.chromium,
         headless_shell=config.headless_shell,
+        chromedriver=config.chromedriver,
         orphan_grace=config.orphan_grace,
         memory_cap=config.session_memory,
         pool_size=config.pool_size,
         max_sessions=config.max_sessions,
     )
-    server = Server(config, engine, SqliteStore(config.data_dir / FILE_NAME))
+    server = Server(config, engine, SqliteStore(config.data_dir / FILE_NAME, config.token_secret))
     signals = Signals()
     starting = asyncio.create_task(server.start(), name="start")
     asked = asyncio.create_task(signals.next(), name="signal")

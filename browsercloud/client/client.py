@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from browsercloud._aio import close_all, in_thread, settle
 from browsercloud._later import load
+from browsercloud.client.adapters.base import Adapter, NoDriver
 from browsercloud.client.adapters.playwright import PlaywrightAdapter
+from browsercloud.client.adapters.puppeteer import PuppeteerAdapter
+from browsercloud.client.adapters.selenium import SeleniumAdapter
 from browsercloud.client.config import resolve
 from browsercloud.client.lease import Lease
 from browsercloud.client.live import LiveSession
-from browsercloud.client.sessions import OnQueue, SessionArgs, Sessions, build_options
+from browsercloud.client.options import SessionArgs, build_options
+from browsercloud.client.sessions import OnQueue, Sessions
 from browsercloud.client.transport import Transport
 from browsercloud.errors import UsageError
+from browsercloud.models import Adapter as AdapterName
 from browsercloud.models import SessionOptions
 
 if TYPE_CHECKING:
@@ -40,9 +45,13 @@ class BrowserCloud:
 
     With *url*, or `BROWSERCLOUD_URL` in the environment, it talks to `browsercloud serve` there,
     with *api_key* or `BROWSERCLOUD_API_KEY`. With neither it runs the same server inside this
-    process, on loopback, with the Chromium of this machine (*chromium*, *headless_shell*, or where
-    `browsercloud doctor` finds them); it keeps *pool* browsers started ahead, 1 if not told. An
-    argument outranks the environment.
+    process, on loopback, with the Chromium of this machine (*chromium*, *headless_shell* and
+    *chromedriver*, or where `browsercloud doctor` finds them); it keeps *pool* browsers started
+    ahead, 1 if not told. An argument outranks the environment.
+
+    With `LT_USERNAME` and `LT_ACCESS_KEY` in the environment and no URL, sessions run at TestMu,
+    through a server inside this process that keeps the access key to itself. *testmu* `False` runs
+    them here all the same, `True` insists on the credentials.
 
     Times are in seconds: *request_timeout* 30 for one call, *create_timeout* 120 for a create with
     all its retries, *connect_timeout* 30 for attaching, *release_timeout* 30 for a release.
@@ -61,7 +70,9 @@ class BrowserCloud:
         release_timeout: float | None = None,
         chromium: str | PathLike[str] | None = None,
         headless_shell: str | PathLike[str] | None = None,
+        chromedriver: str | PathLike[str] | None = None,
         pool: int | None = None,
+        testmu: bool | None = None,
     ) -> None:
         self._state = "new"
         given = {name: value for name, value in locals().items() if name != "self"}
@@ -75,6 +86,12 @@ class BrowserCloud:
 
         self.playwright = PlaywrightAdapter(self.config)
         """Playwright for sessions that were made with `sessions.create`."""
+
+        self.puppeteer = PuppeteerAdapter(self.sessions, self.lease)
+        """Existing Puppeteer and Playwright scripts, run unchanged in sessions."""
+
+        self.selenium = SeleniumAdapter(self.config)
+        """Selenium for the same."""
 
     def __repr__(self) -> str:
         where = self._transport.url or self.config.url or "embedded"
@@ -151,6 +168,17 @@ class BrowserCloud:
             log.warning("closing the client failed: %s", failure)
             error.add_note(f"closing the client failed too: {failure}")
 
+    def adapter(self, options: SessionOptions) -> Adapter:
+        """See `live.Owner`."""
+        known: dict[AdapterName, Adapter] = {
+            AdapterName.PLAYWRIGHT: self.playwright,
+            AdapterName.SELENIUM: self.selenium,
+            AdapterName.PUPPETEER: NoDriver(),
+        }
+        if options.adapter is AdapterName.SELENIUM:
+            self.selenium.require()  # now, with nothing sent
+        return known[options.adapter]
+
     def adopt(self, live: LiveSession) -> None:
         """See `live.Owner`."""
         if self._state != "open":
@@ -173,10 +201,17 @@ class BrowserCloud:
             # Imported only now: who talks to a server elsewhere never loads one. In a thread, so
             # that the driver's start goes on.
             local = await in_thread(partial(load, "browsercloud.local"))
+            at = self.config
             self._embedded = local.LocalServer(
-                chromium=self.config.chromium,
-                headless_shell=self.config.headless_shell,
-                pool_size=self.config.pool,
+                chromium=at.chromium,
+                headless_shell=at.headless_shell,
+                chromedriver=at.chromedriver,
+                pool_size=at.pool,
+                engine=local.testmu_engine(
+                    at.lt_username or "", at.lt_access_key or "", at.lt_cdp_url, at.lt_hub_url
+                )
+                if at.testmu
+                else None,
             )
             await self._embedded.start()
             url, api_key = self._embedded.url, self._embedded.api_key
@@ -186,6 +221,7 @@ class BrowserCloud:
         closers: list[Callable[[], Awaitable[object]]] = [
             self._transport.close,
             self.playwright.close,
+            self.selenium.close,
             self.lease.close,
             self._release_all,
         ]

@@ -2,7 +2,8 @@
 
 Precedence: an argument of `BrowserCloud(...)`, then the environment, then the default. Without a
 URL in either the client embeds a server of its own, and `BROWSERCLOUD_API_KEY` is not looked at:
-an embedded server makes its own key.
+an embedded server makes its own key. Its browsers are TestMu's when `LT_USERNAME` and
+`LT_ACCESS_KEY` are set, unless `testmu=False` or a path of a browser says otherwise.
 """
 
 from __future__ import annotations
@@ -34,6 +35,21 @@ def _key(value: Any) -> str:
     # It becomes a header: what a header cannot hold would fail far from here.
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or not value:
         raise ValueError("must be a text of printable ASCII characters, and not empty")
+    return value
+
+
+def _socket_url(value: Any) -> str:
+    parts = urlsplit(value.strip()) if isinstance(value, str) else None
+    if parts is None or parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise ValueError("must be wss://HOST or ws://HOST:PORT")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise ValueError("must hold no user, password or query")
+    return parts.geturl().rstrip("/")
+
+
+def _yes_no(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("must be True or False")
     return value
 
 
@@ -86,6 +102,20 @@ SETTINGS = (
         "Embedded: the headless shell to run.",
     ),
     Setting("pool", "BROWSERCLOUD_POOL", 1, _number, "Embedded: browsers kept started ahead."),
+    Setting(
+        "chromedriver",
+        "BROWSERCLOUD_CHROMEDRIVER",
+        None,
+        _path,
+        "Embedded: the chromedriver to run, for Selenium.",
+    ),
+    Setting("testmu", None, None, _yes_no, "Embedded: run sessions at TestMu; none: see below."),
+    Setting("lt_username", "LT_USERNAME", None, _key, "TestMu: the user."),
+    Setting("lt_access_key", "LT_ACCESS_KEY", None, _key, "TestMu: the access key."),
+    Setting("lt_cdp_url", "LT_CDP_URL", "wss://cdp.lambdatest.com", _socket_url, "TestMu: CDP."),
+    Setting(
+        "lt_hub_url", "LT_HUB_URL", "https://hub.lambdatest.com/wd/hub", _url, "TestMu: WebDriver."
+    ),
 )
 
 
@@ -102,6 +132,14 @@ class ClientConfig:
     chromium: Path | None
     headless_shell: Path | None
     pool: int
+    chromedriver: Path | None
+    testmu: bool
+    """Whether the embedded server has its browsers at TestMu."""
+
+    lt_username: str | None = field(repr=False)
+    lt_access_key: str | None = field(repr=False)
+    lt_cdp_url: str
+    lt_hub_url: str
 
 
 def resolve(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> ClientConfig:
@@ -120,9 +158,36 @@ def resolve(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) 
         except (TypeError, ValueError) as error:
             raise UsageError(f"{source}: {error}") from error
     _check(values, given)
+    values["testmu"] = _at_testmu(values, given)
     if values["url"] is None:
         values["api_key"] = None
     return ClientConfig(**values)
+
+
+def _at_testmu(values: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    """Whether sessions run at TestMu: both credentials are there, and nothing says otherwise."""
+    wanted: bool | None = values["testmu"]
+    if values["url"] is not None:
+        if wanted:
+            raise UsageError("testmu: a server at a URL has its own browsers; leave url out")
+        return False
+    if wanted is False or (wanted is None and _names_a_browser(given)):
+        return False
+    missing = [name.upper() for name in ("lt_username", "lt_access_key") if not values[name]]
+    if wanted is None and len(missing) == 2:
+        return False
+    if missing:
+        raise UsageError(
+            f"{' and '.join(missing)}: not set, and TestMu asks for it; set LT_USERNAME and "
+            "LT_ACCESS_KEY, or give testmu=False for browsers of this machine"
+        )
+    return True
+
+
+def _names_a_browser(given: Mapping[str, Any]) -> bool:
+    return any(
+        given.get(name) is not None for name in ("chromium", "headless_shell", "chromedriver")
+    )
 
 
 def _check(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -130,6 +195,6 @@ def _check(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         raise UsageError(
             "api_key: there is no server to use it with; give url= or set BROWSERCLOUD_URL"
         )
-    for name in ("chromium", "headless_shell", "pool"):
+    for name in ("chromium", "headless_shell", "chromedriver", "pool"):
         if values["url"] is not None and given.get(name) is not None:
             raise UsageError(f"{name}: only an embedded server starts browsers; leave url out")

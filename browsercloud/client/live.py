@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import uuid
 import warnings
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
 
 import attrs
 
-from browsercloud._aio import deadline, join, settle
-from browsercloud.client.adapters.playwright import PlaywrightAdapter, PlaywrightConnection
+from browsercloud._aio import close_all, deadline, join, settle
+from browsercloud.client.adapters.base import Adapter, Connection
+from browsercloud.client.adapters.playwright import PlaywrightConnection
+from browsercloud.client.adapters.selenium import SeleniumConnection
 from browsercloud.client.config import ClientConfig
 from browsercloud.client.lease import Lease
-from browsercloud.client.sessions import OnQueue, Sessions, check_session_id
+from browsercloud.client.options import check_session_id
+from browsercloud.client.sessions import OnQueue, Sessions
 from browsercloud.client.transport import ended_error
 from browsercloud.errors import (
     BrowserCloudError,
@@ -35,6 +39,10 @@ from browsercloud.models import (
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext, Page
+    from selenium.webdriver import Remote
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +61,10 @@ class Owner(Protocol):
 
     config: ClientConfig
     sessions: Sessions
-    playwright: PlaywrightAdapter
     lease: Lease
+
+    def adapter(self, options: SessionOptions) -> Adapter:
+        """What a session with these options is driven with."""
 
     def adopt(self, live: LiveSession) -> None:
         """Release *live* when the client is closed; `UsageError` if it is not open."""
@@ -85,7 +95,8 @@ class LiveSession:
         """Chosen by the client, before anything is sent."""
 
         self._info: Session | None = None
-        self._connection: PlaywrightConnection | None = None
+        self._adapter = owner.adapter(options)
+        self._connection: Connection | None = None
         self._begun = False
         self._left = False
         self._nothing_made = False
@@ -107,22 +118,42 @@ class LiveSession:
     @property
     def page(self) -> Page:
         """The first tab, a Playwright page."""
-        return self._attached().page
+        return self._playwright().page
 
     @property
     def context(self) -> BrowserContext:
         """The Playwright context that holds the session's cookies, storage and tabs."""
-        return self._attached().context
+        return self._playwright().context
 
     @property
     def browser(self) -> Browser:
         """The Playwright browser."""
-        return self._attached().browser
+        return self._playwright().browser
+
+    @property
+    def driver(self) -> Remote:
+        """The Selenium driver, with `adapter="selenium"`. Its calls block: see `run`."""
+        return self._selenium().driver
+
+    async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """`call(*args, **kwargs)` in the session's own thread: for the blocking calls of `driver`.
+
+            await session.run(session.driver.get, "https://example.com")
+
+        One call after the other. Cancelled, it stops waiting; the call goes on until it is
+        answered, at the latest when the session ends.
+        """
+        return await self._selenium().run(call, *args, **kwargs)
 
     @property
     def websocket_url(self) -> str:
         """CDP at browser level, for any client. Opens this session to whoever has it."""
         return self.info.websocket_url
+
+    @property
+    def webdriver_url(self) -> str:
+        """W3C WebDriver, for Selenium in any language. Opens this session to whoever has it."""
+        return self.info.webdriver_url
 
     @property
     def debug_url(self) -> str:
@@ -202,10 +233,10 @@ class LiveSession:
 
         Returns it. Raises `SessionEnded` when the session is over, else `ConnectionFailed`.
         """
-        lost = self._attached()
+        lost = self._playwright()
         same_tab = await lost.page_target_id()
         await lost.close()
-        connection = self._owner.playwright.connection(self.info.websocket_url)
+        connection = lost.successor()
         self._connection = connection
         try:
             await connection.open(page_target_id=same_tab)
@@ -214,7 +245,7 @@ class LiveSession:
         return connection.page
 
     async def _open(self) -> None:
-        driver = self._owner.playwright.start()  # both of these go on beside the create
+        driver = self._adapter.start()  # both of these go on beside the create
         self._owner.lease.hold()
         try:
             self._info = await self._owner.sessions.start(
@@ -228,7 +259,7 @@ class LiveSession:
             self._nothing_made = True
             raise
         await join(driver)
-        connection = self._owner.playwright.connection(self._info.websocket_url)
+        connection = self._adapter.of(self._info)
         self._connection = connection
         try:
             await connection.open()
@@ -236,12 +267,16 @@ class LiveSession:
             raise (await self._ending() or error) from error
 
     async def _let_go(self, wait: bool) -> None:
-        """The way out. Safe to begin again at any point."""
-        if self._connection is not None:
+        """The way out, the last opened first. Safe to begin again at any point."""
+        await close_all([lambda: self._delete(wait), self._detach])
+        self._owner.disown(self)
+
+    async def _detach(self) -> None:
+        if isinstance(self._connection, PlaywrightConnection):
             # Beside the release and after it: nobody has to wait for a goodbye between programs.
             self._connection.close_behind()
-        await self._delete(wait)
-        self._owner.disown(self)
+        elif self._connection is not None:
+            await self._connection.close()
 
     async def _delete(self, wait: bool) -> None:
         if self._released is not None and not wait:
@@ -315,7 +350,25 @@ class LiveSession:
             )
         return ended_error(_why(session), session.release_reason, session)
 
-    def _attached(self) -> PlaywrightConnection:
+    def _playwright(self) -> PlaywrightConnection:
+        connection = self._attached()
+        if not isinstance(connection, PlaywrightConnection):
+            raise UsageError(
+                f"this session was asked for with adapter={self._options.adapter.value!r}, and "
+                "this is Playwright's; leave adapter out, or use client.playwright.connect(info)"
+            )
+        return connection
+
+    def _selenium(self) -> SeleniumConnection:
+        connection = self._attached()
+        if not isinstance(connection, SeleniumConnection):
+            raise UsageError(
+                f"this session was asked for with adapter={self._options.adapter.value!r}, and "
+                "this is Selenium's; ask for the session with adapter='selenium'"
+            )
+        return connection
+
+    def _attached(self) -> Connection:
         if self._connection is None:
             raise UsageError(_NOT_OPEN)
         if self._released is not None:

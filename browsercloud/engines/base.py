@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from attrs import field, frozen
 
-from browsercloud.models import BrowserExit, Capacity, SessionOptions
+from browsercloud.engines.only import OnlyDriver, OnlySocket
+from browsercloud.models import BrowserExit, Capacity, SessionOptions, SessionProtocol
 
 
 @frozen(kw_only=True, eq=False)
@@ -17,14 +18,37 @@ class BrowserHandle:
 
     session_id: str
     endpoint: str = field(repr=False)
-    """`ws://…`: CDP at browser level, reachable from the server. Whoever has it has the browser."""
+    """`ws://…`: CDP at browser level, reachable from the server. Whoever has it has the browser.
+
+    Empty for a browser that is one connection: it has a `socket` or a `driver` instead.
+    """
 
     user_agent: str
+    """Empty when it is not known."""
+
     exited: asyncio.Future[BrowserExit] = field(repr=False)
     """Done when the main process is gone, whoever ended it. Never cancelled, never an error."""
 
     state: Mapping[str, Any] = field(factory=dict, repr=False)
     """What `Engine.restore` needs to find this browser again; JSON-ready. Kept in the store."""
+
+    protocol: SessionProtocol = SessionProtocol.CDP
+    socket: OnlySocket | None = field(default=None, repr=False)
+    driver: OnlyDriver | None = field(default=None, repr=False)
+
+
+NOTHING: Sequence[Any] = (None, False, "", [])
+"""Values of TestMu's options that ask for nothing."""
+
+
+def refused_lambdatest_options(options: SessionOptions) -> Sequence[tuple[str, str]]:
+    """Those that only TestMu's own cloud can honour; its labels are good everywhere."""
+    reason = "only TestMu's cloud offers this; `build` and `name` are used everywhere"
+    return [
+        (f"lambdatestOptions.{name}", reason)
+        for name, value in options.lambdatest_options.items()
+        if name not in ("build", "name") and value not in NOTHING
+    ]
 
 
 @frozen(kw_only=True)
@@ -72,6 +96,12 @@ class Engine(Protocol):
         run out. What cannot be removed is logged, and tried again by `close`.
         """
 
+    def refuses(self, options: SessionOptions) -> Sequence[tuple[str, str]]:
+        """The options that no session here can have, by their names on the wire, each with why.
+
+        Empty for options that are as good as any. Asked before anything is begun.
+        """
+
     def capacity(self) -> Capacity:
         """For how many sessions there is room, with the sum. The same for as long as it is open."""
 
@@ -94,6 +124,13 @@ class Engine(Protocol):
         *grace* is how many seconds it may take to leave by itself; 0 kills at once. Returns when
         the whole process group is gone. Safe to call twice, and for a browser that is already dead.
         Raises `OSError` when something is left over all the same, and says what.
+        """
+
+    async def webdriver(self, handle: BrowserHandle) -> str:
+        """The address (`http://…`) of a WebDriver end beside this browser; its own, one for each.
+
+        Started when it is first asked for, and stopped with the browser. Whoever has the address
+        has the browser. Raises `LaunchFailed` when there is none that fits the browser's version.
         """
 
     async def poll(self, handle: BrowserHandle) -> BrowserExit | None:

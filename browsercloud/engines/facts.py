@@ -8,13 +8,13 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from attrs import evolve, frozen
 
-from browsercloud.browser import confine, find
+from browsercloud.browser import chromedriver, confine, find
 from browsercloud.browser.capacity import capacity, room
 from browsercloud.browser.group import has_proc
 from browsercloud.browser.memory import can_watch
@@ -47,6 +47,16 @@ class BrowserFacts:
     """`on`, or `off` with the reason; `None` when it did not start."""
 
 
+@frozen(kw_only=True)
+class DriverFacts:
+    """The chromedriver of this machine, for Selenium. `path` is `None` when none fits."""
+
+    path: str | None = None
+    version: str | None = None
+    problem: str | None = None
+    """Why there is none that fits, and what to do."""
+
+
 @frozen
 class Fact:
     """One line about the machine; `degraded` when sessions are worse off for it."""
@@ -68,6 +78,18 @@ def look_up(kind: Browser, setting: Path | None = None) -> BrowserFacts:
         version=find.version(found.path),
         source=found.source,
     )
+
+
+def look_up_driver(browsers: Sequence[BrowserFacts], setting: Path | None = None) -> DriverFacts:
+    """The chromedriver that fits the browser which sessions get if they do not choose. Blocks."""
+    program = next((browser.path for browser in browsers if browser.path is not None), None)
+    if program is None:
+        return DriverFacts(problem="there is no browser that it could drive")
+    try:
+        path = chromedriver.choose(Path(program), setting)
+    except BrowserCloudError as error:
+        return DriverFacts(problem=str(error))
+    return DriverFacts(path=str(path), version=find.version(path))
 
 
 async def try_out(kind: Browser, setting: Path | None = None) -> BrowserFacts:

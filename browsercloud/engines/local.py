@@ -7,13 +7,14 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from browsercloud._aio import close_all, deadline, in_thread, settle
 from browsercloud.browser.capacity import capacity, room
+from browsercloud.browser.chromedriver import Chromedrivers
 from browsercloud.browser.find import Found
 from browsercloud.browser.guard import Guard
 from browsercloud.browser.launch import Launched, Launcher, adopt
@@ -23,13 +24,13 @@ from browsercloud.browser.process import BrowserProcess
 from browsercloud.browser.warm import fit, needs_fresh, warm
 from browsercloud.cdp.connection import CdpError
 from browsercloud.engines.adoption import endpoint_in
-from browsercloud.engines.base import BrowserHandle, Usage
+from browsercloud.engines.base import BrowserHandle, Usage, refused_lambdatest_options
 from browsercloud.engines.folders import Left, is_embedded
 from browsercloud.engines.holding import Holding
 from browsercloud.engines.programs import Programs
 from browsercloud.engines.running import Running
 from browsercloud.errors import LaunchFailed, UsageError
-from browsercloud.models import Browser, BrowserExit, Capacity, SessionOptions
+from browsercloud.models import Adapter, Browser, BrowserExit, Capacity, SessionOptions
 
 START_TIMEOUT = 30.0
 RESTORE_PATIENCE = 8.0
@@ -48,13 +49,13 @@ log = logging.getLogger(__name__)
 class LocalEngine:
     """The `Engine` that runs Chromium as processes of this machine.
 
-    *data_dir* belongs to one engine at a time; see `folders`. *chromium* and *headless_shell* are
-    paths, for when the search of `find` should not decide. *start_timeout* bounds one start, in
-    seconds. *orphan_grace* is how many seconds the browsers outlive a kill of this process, for a
-    successor to `restore` them; an embedded engine leaves nothing, whatever it says. *memory_cap*
-    is how many bytes one session may use before it is ended; 0: as many as there are. *pool_size*
-    is how many browsers are started ahead, and *max_sessions* how many there may be with them;
-    `None`: the `capacity`.
+    *data_dir* belongs to one engine at a time; see `folders`. *chromium*, *headless_shell* and
+    *chromedriver* are paths, for when the search of `find` should not decide. *start_timeout*
+    bounds one start, in seconds. *orphan_grace* is how many seconds the browsers outlive a kill of
+    this process, for a successor to `restore` them; an embedded engine leaves nothing, whatever it
+    says. *memory_cap* is how many bytes one session may use before it is ended; 0: as many as there
+    are. *pool_size* is how many browsers are started ahead, and *max_sessions* how many there may
+    be with them; `None`: the `capacity`.
 
     Between `open` and `sweep` it answers for what an earlier engine has left: closed in that time,
     it leaves that to the guard of that engine if it still waits for a successor, else ends it.
@@ -66,6 +67,7 @@ class LocalEngine:
         *,
         chromium: str | os.PathLike[str] | None = None,
         headless_shell: str | os.PathLike[str] | None = None,
+        chromedriver: str | os.PathLike[str] | None = None,
         start_timeout: float = START_TIMEOUT,
         orphan_grace: float = 0,
         memory_cap: int = 0,
@@ -79,6 +81,7 @@ class LocalEngine:
         self._start_timeout = start_timeout
         self._grace = 0 if is_embedded(self.data_dir) else orphan_grace
         self._launcher = Launcher()
+        self._chromedrivers = Chromedrivers(chromedriver)
         self._holding = Holding(self.data_dir, self._grace)
         self._browsers: dict[str, Running] = {}
         self._memory = MemoryWatch(self._alive, memory_cap)
@@ -135,6 +138,10 @@ class LocalEngine:
         await self._holding.sweep()
         self._go_on(self._holding.sweep_siblings())
 
+    def refuses(self, options: SessionOptions) -> Sequence[tuple[str, str]]:
+        """What only TestMu's cloud could do."""
+        return refused_lambdatest_options(options)
+
     def capacity(self) -> Capacity:
         """For how many sessions cores and memory of this machine suffice, and the sum."""
         if self._capacity is None:
@@ -167,6 +174,8 @@ class LocalEngine:
         self._browsers[session_id] = running
         try:
             async with deadline(self._start_timeout, "the start of the browser"):
+                if options.adapter is Adapter.SELENIUM:
+                    await self._chromedrivers.fitting(found.path)  # before there is a browser
                 pooled = await self._from_pool(running, options)
                 return pooled or await self._fresh(running, found, options)
         except TimeoutError as error:
@@ -202,6 +211,14 @@ class LocalEngine:
         if running is None or running.process is None:
             return handle.exited.result() if handle.exited.done() else BrowserExit()
         return running.process.poll()
+
+    async def webdriver(self, handle: BrowserHandle) -> str:
+        """The address of a chromedriver for this browser; see `Engine.webdriver`."""
+        running = self._of(handle)
+        if running is None or running.process is None or running.ending.locked():
+            raise LaunchFailed("the browser is being stopped, or is gone")
+        program = Path(running.process.mark.program)
+        return await self._chromedrivers.address(handle.session_id, program, running.folder)
 
     def leave_nothing(self) -> None:
         """Nobody is to take over from here: if we are killed now, nothing gets the grace."""
@@ -366,6 +383,7 @@ class LocalEngine:
         async with running.ending:
             if self._browsers.get(running.key) is not running:
                 return
+            await self._chromedrivers.stop(running.key)
             await running.end(self._guard, grace)
             del self._browsers[running.key]
             if self._guard is not None:

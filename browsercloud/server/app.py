@@ -14,6 +14,7 @@ from aiohttp import WSCloseCode, web
 
 from browsercloud._aio import close_all
 from browsercloud.engines.base import Engine
+from browsercloud.engines.endpoint import AttachingEngine
 from browsercloud.errors import UsageError
 from browsercloud.server import middleware
 from browsercloud.server.admission import Admission
@@ -48,6 +49,7 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
         client_max_size=MAX_BODY,
     )
     app.on_response_prepare.append(middleware.stamp)
+    engine = AttachingEngine(engine, allowed=config.attaches)
     keyring = Keyring(store, config.api_key)
     admission = Admission(keyring.limits, max_line=config.max_queue)
     keyring.changed = admission.look_again
@@ -68,12 +70,21 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
         ),
     )
     here = Parts(
-        sessions, store, Trust(config, keyring), keyring, journal, metrics, totals, _interface
+        sessions,
+        store,
+        Trust(config, keyring),
+        keyring,
+        engine,
+        journal,
+        metrics,
+        totals,
+        _interface,
     )
     app[PARTS] = here
 
     async def life(_: web.Application) -> AsyncIterator[None]:
-        here.http = aiohttp.ClientSession()
+        # As many connections as there are drivers; they stay open for as long as those drive.
+        here.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         closers: list[Callable[[], Awaitable[object]]] = [here.http.close]
         try:
             closers.append(engine.close)

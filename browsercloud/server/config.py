@@ -75,12 +75,24 @@ class ServerConfig:
     """Bytes that one session may use before it is ended; 0: as many as there are."""
 
     pool_size: int = 2
+    custom_endpoints: bool | None = None
+    """Whether sessions may attach to browsers elsewhere; `None`: see `attaches`."""
+
     chromium: Path | None = None
     headless_shell: Path | None = None
+    chromedriver: Path | None = None
     log_format: str = "auto"
     log_level: str = "info"
     handler_cancellation: bool = False
     """Whether a client that hangs up cancels the handler of its request."""
+
+    @property
+    def attaches(self) -> bool:
+        """Whether `customWebSocketUrl` is taken: by default only where no key is asked for.
+
+        Whoever may give one makes this machine connect to any address that it can reach.
+        """
+        return self.no_auth if self.custom_endpoints is None else self.custom_endpoints
 
     def __attrs_post_init__(self) -> None:
         """Refuse what would leave the server open to strangers."""
@@ -337,6 +349,15 @@ SETTINGS: tuple[Setting, ...] = (
         parse=_pool,
     ),
     Setting(
+        name="custom_endpoints",
+        option="--custom-endpoints",
+        variable="BROWSERCLOUD_CUSTOM_ENDPOINTS",
+        default="no, and yes with --no-auth",
+        help="Let sessions attach to browsers elsewhere (customWebSocketUrl). Whoever has a key "
+        "can then make this machine connect to any address that it can reach: yes or no.",
+        parse=_flag,
+    ),
+    Setting(
         name="chromium",
         option="--chromium",
         variable="BROWSERCLOUD_CHROMIUM",
@@ -350,6 +371,14 @@ SETTINGS: tuple[Setting, ...] = (
         variable="BROWSERCLOUD_HEADLESS_SHELL",
         default="the one that is installed",
         help="Executable of Chromium's headless shell.",
+        parse=_file,
+    ),
+    Setting(
+        name="chromedriver",
+        option="--chromedriver",
+        variable="BROWSERCLOUD_CHROMEDRIVER",
+        default="the one that fits the browser",
+        help="Executable of chromedriver, for Selenium.",
         parse=_file,
     ),
     Setting(

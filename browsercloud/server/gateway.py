@@ -14,11 +14,14 @@ from aiohttp import WSCloseCode, web
 
 from browsercloud._aio import keep_alive, settle
 from browsercloud.cdp.connection import CdpConnection
+from browsercloud.errors import Conflict
+from browsercloud.models import SessionProtocol
 from browsercloud.server.active import ActiveSession
 from browsercloud.server.parts import (
     REVOKED,
     active,
     endpoint_of,
+    handle_of,
     parts,
     query,
     require_upgrade,
@@ -26,9 +29,9 @@ from browsercloud.server.parts import (
     session_id,
 )
 from browsercloud.server.pump import PING, BrowserLeg, ClientLeg, Leg, join
+from browsercloud.server.relay import relay
 from browsercloud.server.upgrade import accept, check_upgrade, dial
 from browsercloud.server.urls import Urls
-from browsercloud.wire import invalid, read_session_id
 
 log = logging.getLogger(__name__)
 
@@ -47,22 +50,35 @@ END_PATIENCE = 5.0
 """How long to wait for the reason once the browser has hung up, in seconds."""
 
 
+_MISMATCH = {
+    SessionProtocol.CDP: "it speaks CDP; use connect_over_cdp() with its websocketUrl",
+    SessionProtocol.PLAYWRIGHT: "it speaks Playwright's own protocol; use chromium.connect() with "
+    "its websocketUrl, or create it with adapter puppeteer for CDP",
+    SessionProtocol.WEBDRIVER: "it speaks WebDriver only; use its webdriverUrl, or create it with "
+    "adapter puppeteer for CDP",
+}
+
+
 async def cdp(request: web.Request) -> web.StreamResponse:
     """CDP at browser level; several clients at once."""
     query(request, {"apiKey"})
     require_upgrade(request)
-    return await _serve(request, session_id(request))
+    check_upgrade(request)
+    response, _ = await serve(request, await active(request, session_id(request)))
+    return response
 
 
-async def steel(request: web.Request) -> web.StreamResponse:
-    """The same, in Steel's form."""
+async def playwright(request: web.Request) -> web.StreamResponse:
+    """Playwright's own protocol, for one client, where the browser itself speaks it.
+
+    Only sessions at TestMu do. Our own Chromium speaks CDP: this protocol locks versions.
+    """
+    query(request, {"apiKey"})
     require_upgrade(request)
-    given = query(request, {"apiKey", "sessionId"})
-    try:
-        wanted = read_session_id(given.get("sessionId", ""))
-    except ValueError:
-        raise invalid([("sessionId", "required: the id of the session to connect to")]) from None
-    return await _serve(request, wanted)
+    check_upgrade(request)
+    found = await active(request, session_id(request))
+    response, _ = await serve(request, found, speaks=SessionProtocol.PLAYWRIGHT)
+    return response
 
 
 async def version(request: web.Request) -> web.Response:
@@ -84,9 +100,22 @@ async def version(request: web.Request) -> web.Response:
     )
 
 
-async def _serve(request: web.Request, wanted: str) -> web.StreamResponse:
-    check_upgrade(request)
-    found = await active(request, wanted)
+async def serve(
+    request: web.Request,
+    found: ActiveSession,
+    *,
+    speaks: SessionProtocol = SessionProtocol.CDP,
+) -> tuple[web.StreamResponse, bool]:
+    """Answer the upgrade, and pump until a side leaves, or session or key end.
+
+    The response to return, and whether the client said goodbye: one that was killed says none.
+    Raises `Conflict` when the browser does not speak what the client does.
+    """
+    handle = await handle_of(found)
+    if handle.protocol is not speaks:
+        raise Conflict(f"session {found.id}: {_MISMATCH[handle.protocol]}")
+    if handle.socket is not None:
+        return await relay(request, found, handle.socket)
     endpoint = await endpoint_of(found)
     counters = (found.traffic, parts(request).totals)
     # The browser first: until the upgrade is answered, a failure can still be told as HTTP.
@@ -99,11 +128,13 @@ async def _serve(request: web.Request, wanted: str) -> web.StreamResponse:
         raise
     client = ClientLeg(downstream, counters, request.protocol)
     code, reason = WSCloseCode.INTERNAL_ERROR, "the gateway failed"
+    parted = False
     try:
         join(client, browser, (early, answered))
         code, reason = await _pump(client, browser, found, revoked(request))
+        parted = client.parted
     except OSError as error:
-        log.debug("session %s: a socket broke: %r", wanted, error)
+        log.debug("session %s: a socket broke: %r", found.id, error)
     finally:
         # Settled, since with handler cancellation the client's hanging up arrives as one.
         await settle(
@@ -111,7 +142,7 @@ async def _serve(request: web.Request, wanted: str) -> web.StreamResponse:
             patience=3 * GOODBYE_PATIENCE,
             what="closing a CDP socket",
         )
-    return response
+    return response, parted
 
 
 async def _pump(

@@ -15,7 +15,7 @@ import attrs
 from browsercloud._aio import close_all, stop_task
 from browsercloud.engines.base import BrowserHandle, Engine
 from browsercloud.errors import Conflict, NoCapacity
-from browsercloud.models import ReleaseReason, Seconds, SessionFailure
+from browsercloud.models import ReleaseReason, Seconds, SessionFailure, SessionStatus
 from browsercloud.server import evidence, records
 from browsercloud.server.active import ActiveSession, code_of, launch_problem
 from browsercloud.server.admission import Admission
@@ -119,7 +119,8 @@ class Life:
             active.ended.set_result(ReleaseReason.STARTUP_FAILED)
         except Exception as error:
             active.problem = launch_problem(error)
-            timed_out = isinstance(error, NoCapacity)
+            waited = active.session.status is SessionStatus.QUEUED
+            timed_out = waited and isinstance(error, NoCapacity)
             reason = ReleaseReason.CREATION_TIMEOUT if timed_out else ReleaseReason.STARTUP_FAILED
             failure = SessionFailure(code=code_of(active.problem), message=str(active.problem))
             self._end(active.id, reason, failure)
@@ -151,7 +152,7 @@ class Life:
         self._metrics.waited(asyncio.get_running_loop().time() - ticket.since)
 
     async def _becomes_live(self, active: ActiveSession, handle: BrowserHandle) -> None:
-        active.session = records.live(active.session, handle.user_agent)
+        active.session = records.live(active.session, handle.user_agent, handle.protocol)
         self._metrics.created(asyncio.get_running_loop().time() - active.claim.since)
         active.note(EventType.LIVE, expires_at=active.session.expires_at)
         self._watch(active, handle, life=active.session.timeout)
@@ -167,7 +168,8 @@ class Life:
         handle.exited.add_done_callback(
             lambda done: self._end(active.id, *records.browser_gone(done.result()))
         )
-        active.pages.open(handle.endpoint)
+        if handle.endpoint:
+            active.pages.open(handle.endpoint)
         if active.request.lease_id is not None:
             self._leases.hold(active.project, active.request.lease_id)
 

@@ -14,7 +14,8 @@ from aiohttp import ClientError, ClientSession, WSCloseCode, web
 from attrs import define, field
 
 from browsercloud._aio import join, stop_task
-from browsercloud.errors import ServiceError, SessionEnded
+from browsercloud.engines.base import BrowserHandle, Engine
+from browsercloud.errors import Conflict, ServiceError, SessionEnded
 from browsercloud.models import Session, SessionStatus
 from browsercloud.server.active import ActiveSession, not_found
 from browsercloud.server.journal import Journal
@@ -45,6 +46,7 @@ class Parts:
     store: Store
     trust: Trust
     keyring: Keyring
+    engine: Engine
     journal: Journal
     metrics: Metrics
     totals: Traffic
@@ -147,7 +149,18 @@ async def active(request: web.Request, wanted: str) -> ActiveSession:
 
 
 async def endpoint_of(session: ActiveSession) -> str:
-    """The endpoint of the session's browser; waits for a session that is still starting.
+    """The endpoint of the session's browser; raises as `handle_of` does, or `Conflict`: none."""
+    handle = await handle_of(session)
+    if not handle.endpoint:
+        raise Conflict(
+            f"session {session.id} is one connection to a browser elsewhere: nobody but its "
+            "client can ask that browser for anything"
+        )
+    return handle.endpoint
+
+
+async def handle_of(session: ActiveSession) -> BrowserHandle:
+    """The session's browser; waits for a session that is still starting.
 
     Raises what the start failed with, `SessionEnded`, or 503 when it takes longer than a minute.
     """
@@ -163,7 +176,7 @@ async def endpoint_of(session: ActiveSession) -> str:
         raise ServiceError(
             f"session {session.id} is still starting", status=503, code="starting", retry_after=1
         )
-    return session.handle.endpoint
+    return session.handle
 
 
 def over(session: Session) -> SessionEnded:
@@ -174,6 +187,11 @@ def over(session: Session) -> SessionEnded:
         reason=reason,
         session=session,
     )
+
+
+def hung_up(request: web.Request) -> bool:
+    """Whether nobody is there any more to be answered."""
+    return request.transport is None or request.transport.is_closing()
 
 
 def require_upgrade(request: web.Request) -> None:

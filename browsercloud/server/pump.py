@@ -61,6 +61,9 @@ class Leg(asyncio.Protocol):
         self.answer_with = WSCloseCode.OK
         """The code that its goodbye deserves."""
 
+        self.parted = False
+        """Whether there was a goodbye: one that was killed says none."""
+
         self._gone: asyncio.Future[None] = loop.create_future()
         self._said: asyncio.Future[None] = loop.create_future()  # our own goodbye
         self._counters = tuple(counters)
@@ -227,6 +230,7 @@ class Leg(asyncio.Protocol):
     def _on_control(self, opcode: int, frame: bytes, body: int) -> bool:
         """What a control frame asks for. False: nothing that follows it is heard."""
         if opcode == CLOSE:
+            self.parted = True
             self._stop_hearing()
             _done(self.over)
             return False

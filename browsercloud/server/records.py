@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import attrs
 
@@ -13,7 +15,9 @@ from browsercloud.models import (
     Seconds,
     Session,
     SessionFailure,
+    SessionProtocol,
     SessionStatus,
+    place_of,
 )
 
 CRASHED = (ReleaseReason.BROWSER_CRASHED, ReleaseReason.OUT_OF_MEMORY)
@@ -35,15 +39,26 @@ def first_record(request: CreateRequest) -> Session:
         created_at=now(),
         timeout=options.timeout,
         idle_timeout=options.idle_timeout,
+        adapter=options.adapter,
         browser=options.browser,
         dimensions=options.dimensions,
         user_agent=options.user_agent,
         headless=options.headless,
-        name=options.name,
-        build=options.build,
+        name=options.name or _text(options.lambdatest_options.get("name")),
+        build=options.build or _text(options.lambdatest_options.get("build")),
         metadata=options.metadata,
-        config=request.given,
+        config=shown(request.given),
     )
+
+
+def shown(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options as they may be shown to whoever sees the record."""
+    url = given.get("customWebSocketUrl")
+    return given if url is None else {**given, "customWebSocketUrl": place_of(url)}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def at_this_moment(session: Session) -> Session:
@@ -64,7 +79,9 @@ def starting(session: Session) -> Session:
     return attrs.evolve(session, status=SessionStatus.STARTING)
 
 
-def live(session: Session, user_agent: str) -> Session:
+def live(
+    session: Session, user_agent: str, protocol: SessionProtocol = SessionProtocol.CDP
+) -> Session:
     """Its browser is there, and its life begins."""
     started = now()
     return attrs.evolve(
@@ -72,7 +89,8 @@ def live(session: Session, user_agent: str) -> Session:
         status=SessionStatus.LIVE,
         started_at=started,
         expires_at=started + timedelta(seconds=session.timeout),
-        user_agent=user_agent,
+        user_agent=user_agent or None,
+        protocol=protocol,
     )
 
 

@@ -139,16 +139,19 @@ class Sessions:
         session that waits for its turn or is still starting. *hung_up* tells whether the caller has
         gone: a place in the line that nobody asks for is given up after a while.
 
-        Raises `Conflict` (the id is in use with other options, has ended, or was released before),
-        `LaunchFailed`, `BrowserNotFound`, `NoCapacity` (the line is full, or the project begins too
-        many; or not live within 50 s: asking again with the same id goes on waiting),
-        `ServiceError` 503, or `ConnectionResetError` once the caller has gone.
+        Raises `InvalidRequest` (the engine does not offer it), `Conflict` (the id is in use with
+        other options, has ended, or was released before), `LaunchFailed`, `BrowserNotFound`,
+        `NoCapacity` (the line is full, or the project begins too many; or not live within 50 s:
+        asking again with the same id goes on waiting), `ServiceError` 503, or
+        `ConnectionResetError` once the caller has gone.
 
         The browser starts in a task of its own: cancelling this call leaves the session as it is,
         to be released by its id.
         """
         if self._shutting_down:
             raise shutting_down()
+        if found := list(self._engine.refuses(request.options)):
+            raise invalid(found)
         active, made = self._join_or_begin(project, request)
         if not wait:
             active.wanted = True

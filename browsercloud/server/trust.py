@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import enum
 import hashlib
 import hmac
@@ -71,25 +72,39 @@ class Trust:
         text = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
         return text if key_id is None else f"{text}.{key_id}"
 
-    def admit(self, request: web.Request, opens: Opens, session_id: str | None) -> Caller:
+    def admit(
+        self,
+        request: web.Request,
+        opens: Opens,
+        session_id: str | None,
+        *,
+        token: str | None = None,
+        key: str | None = None,
+    ) -> Caller:
         """Let the caller in, or raise `NotAuthorized`, or 403 for a foreign Origin or Host.
 
         A token outranks a key: programs append `&apiKey=…` to the URLs they were given. A wrong
         token is refused even beside a good key, since it shows that the URL is not what it seems.
+        *token* and *key* are what the request carries in its path or its body.
         """
         self._check_origin(request)
         if opens is Opens.ANYONE:
             return Caller(None)
-        token = request.query.get("token") if opens is Opens.SESSION else None
+        if opens is Opens.SESSION and token is None:
+            token = request.query.get("token")
         if token is not None:
             return self._holder(token, session_id)
         if self._no_auth:
             return Caller(DEFAULT_PROJECT)
-        keys = list(_keys(request))
-        for key in keys:
-            known = self._keyring.find(key)
+        keys = [*_keys(request), *([] if key is None else [key])]
+        for one in keys:
+            known = self._keyring.find(one)
             if known is not None:
                 return Caller(known.project, known.id, known.revoked)
+        for one in keys if opens is Opens.SESSION else ():
+            # WebDriver clients know one header only: Basic, with the token as the password.
+            with contextlib.suppress(NotAuthorized):
+                return self._holder(one, session_id)
         raise NotAuthorized(
             "unknown API key"
             if keys

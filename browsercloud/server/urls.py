@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import attrs
 from aiohttp import web
 
-from browsercloud.models import Session
+from browsercloud.models import Session, SessionProtocol
 from browsercloud.server.parts import CALLER, parts
 
 
@@ -24,6 +24,17 @@ class Urls:
     def cdp(self) -> str:
         """CDP, browser level."""
         return f"{self._ws}/v1/sessions/{self._id}/cdp?{self._query()}"
+
+    def socket(self, protocol: SessionProtocol) -> str:
+        """The session's socket, by what it speaks."""
+        if protocol is SessionProtocol.PLAYWRIGHT:
+            return f"{self._ws}/v1/sessions/{self._id}/playwright?{self._query()}"
+        return self.cdp()
+
+    def webdriver(self) -> str:
+        """W3C WebDriver. Clients append to it, so the token is in the path and not in a query."""
+        base = f"{self._http}/v1/sessions/{self._id}/webdriver"
+        return "/".join((base, *self._token.values()))
 
     def debug(self) -> str:
         """The session's page."""
@@ -45,7 +56,8 @@ def with_urls(request: web.Request, session: Session, *, token: bool = True) -> 
     urls = Urls(request, session.id, token=token)
     return attrs.evolve(
         session,
-        websocket_url=urls.cdp(),
+        websocket_url=urls.socket(session.protocol),
+        webdriver_url=urls.webdriver(),
         debug_url=urls.debug(),
         session_viewer_url=urls.viewer(),
     )

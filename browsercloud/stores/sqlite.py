@@ -15,6 +15,7 @@ import attrs
 from browsercloud.models import CreateRequest, Session, SessionEvent
 from browsercloud.stores.base import KeyRow, Limits, Query, SessionRow
 from browsercloud.stores.database import Database
+from browsercloud.stores.seal import Seal
 from browsercloud.wire import dump, load
 
 FILE_NAME = "browsercloud.db"
@@ -36,12 +37,16 @@ class SqliteStore:
     A killed process loses nothing. A power cut may lose the latest records, as the file is synced
     at checkpoints only; the browsers they tell of are gone then too.
 
+    URLs that may hold a password are written under a seal, which *secret* opens again; without one
+    they are not kept.
+
     Whoever opens it must be the only one that writes sessions; the engine's lock on the data
     folder sees to that.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, secret: bytes | None = None) -> None:
         self._database = Database(path)
+        self._seal = Seal(secret)
 
     async def open(self) -> None:
         """Open the file, or make it. Raises `UsageError` if it is not a store to work with."""
@@ -53,11 +58,11 @@ class SqliteStore:
 
     async def put(self, row: SessionRow) -> None:
         """Insert or replace."""
-        await self._database.write(partial(_put, row=row))
+        await self._database.write(partial(_put, row=row, seal=self._seal))
 
     async def get(self, session_id: str) -> SessionRow | None:
         """The row, or `None`."""
-        return await self._database.read(partial(_get, session_id=session_id))
+        return await self._database.read(partial(_get, session_id=session_id, seal=self._seal))
 
     async def list(self, query: Query) -> tuple[Sequence[SessionRow], int]:
         """One page, newest first, and the count of all matches.
@@ -65,11 +70,11 @@ class SqliteStore:
         Costs the same for each page and any number of rows, with a status or without, with one
         label or none. Several labels at once cost as much as the rarest of them has sessions.
         """
-        return await self._database.read(partial(_list, query=query))
+        return await self._database.read(partial(_list, query=query, seal=self._seal))
 
     async def unended(self) -> Sequence[SessionRow]:
         """Rows not ended, oldest first."""
-        return await self._database.read(_unended)
+        return await self._database.read(partial(_unended, seal=self._seal))
 
     async def append(self, session_id: str, events: Sequence[SessionEvent]) -> None:
         """Add what is new, all of it or nothing."""
@@ -151,7 +156,7 @@ class SqliteStore:
 # ---------------------------------------------------------------------- rows
 
 
-def _put(db: sqlite3.Connection, row: SessionRow) -> None:
+def _put(db: sqlite3.Connection, row: SessionRow, seal: Seal) -> None:
     session = row.session
     ended_at = (session.ended_at or session.created_at) if session.status.ended else None
     plain = attrs.evolve(session, websocket_url="", debug_url="", session_viewer_url="")
@@ -167,7 +172,7 @@ def _put(db: sqlite3.Connection, row: SessionRow) -> None:
             session.status,
             ended_at.timestamp() if ended_at else None,
             json.dumps(dump(plain)),
-            json.dumps(dump(row.request)),
+            json.dumps(seal.close(dump(row.request))),
             json.dumps(dict(row.engine_state)) if row.engine_state is not None else None,
         ),
     ).fetchall()
@@ -187,13 +192,13 @@ def _label(db: sqlite3.Connection, number: int, row: SessionRow) -> None:
         )
 
 
-def _get(db: sqlite3.Connection, session_id: str) -> SessionRow | None:
+def _get(db: sqlite3.Connection, session_id: str, seal: Seal) -> SessionRow | None:
     sql = f"SELECT {_ROW} FROM sessions AS s WHERE id = ?"  # noqa: S608  a constant
-    rows = _rows(db.execute(sql, (session_id,)))
+    rows = _rows(db.execute(sql, (session_id,)), seal)
     return rows[0] if rows else None
 
 
-def _list(db: sqlite3.Connection, query: Query) -> tuple[Sequence[SessionRow], int]:
+def _list(db: sqlite3.Connection, query: Query, seal: Seal) -> tuple[Sequence[SessionRow], int]:
     before = _LAST
     if query.cursor_id is not None:
         sql = "SELECT number FROM sessions WHERE id = ? AND project = ?"
@@ -205,7 +210,7 @@ def _list(db: sqlite3.Connection, query: Query) -> tuple[Sequence[SessionRow], i
     # The rarest label leads, and the others are looked up for each session that it finds.
     counted = sorted((_count(db, query, name, value), name, value) for name, value in filters)
     filters = [(name, value) for _, name, value in counted]
-    rows = _rows(db.execute(*page_sql(query, filters, before)))
+    rows = _rows(db.execute(*page_sql(query, filters, before)), seal)
     if len(filters) == 1:
         return rows, counted[0][0]
     return rows, db.execute(*count_sql(query, filters)).fetchone()[0]
@@ -257,9 +262,9 @@ def _count(db: sqlite3.Connection, query: Query, name: str, value: str) -> int:
     return int(db.execute(sql, values).fetchone()[0])
 
 
-def _unended(db: sqlite3.Connection) -> Sequence[SessionRow]:
+def _unended(db: sqlite3.Connection, seal: Seal) -> Sequence[SessionRow]:
     where = "ended_at IS NULL ORDER BY number"
-    return _rows(db.execute(f"SELECT {_ROW} FROM sessions AS s WHERE {where}"))  # noqa: S608
+    return _rows(db.execute(f"SELECT {_ROW} FROM sessions AS s WHERE {where}"), seal)  # noqa: S608
 
 
 def _prune(db: sqlite3.Connection, before: float) -> int:
@@ -274,12 +279,12 @@ def _prune(db: sqlite3.Connection, before: float) -> int:
     return pruned
 
 
-def _rows(found: sqlite3.Cursor) -> list[SessionRow]:
+def _rows(found: sqlite3.Cursor, seal: Seal) -> list[SessionRow]:
     return [
         SessionRow(
             project=project,
             session=load(json.loads(record), Session),
-            request=load(json.loads(request), CreateRequest),
+            request=load(seal.open(json.loads(request)), CreateRequest),
             engine_state=json.loads(engine_state) if engine_state is not None else None,
         )
         for project, record, request, engine_state in found

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from browsercloud.cli.doctor import report, show
-from browsercloud.engines.facts import BrowserFacts, Fact, machine
+from browsercloud.engines.facts import BrowserFacts, DriverFacts, Fact, machine
 from browsercloud.models import Browser
 
 
@@ -31,6 +31,7 @@ def test_it_really_starts_the_browsers_of_this_machine() -> None:
     assert (0, "") == (done.returncode, done.stderr)
     told = json.loads(done.stdout)
     assert told["healthy"]
+    assert told["chromedriver"]["version"].count(".") == 3
     for browser in told["browsers"]:
         assert browser["start_seconds"] > 0
         assert browser["sandbox"].startswith(("on", "off: "))
@@ -41,12 +42,19 @@ def test_the_table_says_why_nothing_works() -> None:
     console = Console(file=io.StringIO(), width=120)
     broken = BrowserFacts(kind=Browser.CHROMIUM, path="/x", problem="it said: no memory")
     missing = BrowserFacts(kind=Browser.HEADLESS_SHELL, problem="nowhere")
-    show(console, [broken, missing], [Fact("cores", "2"), Fact("cgroup", "absent", degraded=True)])
+    facts = [Fact("cores", "2"), Fact("cgroup", "absent", degraded=True)]
+    show(console, [broken, missing], DriverFacts(problem="get 156"), facts)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
-    for expected in ("no memory", "not there", "No session can be run", "browsercloud install"):
+    for expected in (
+        "no memory",
+        "not there",
+        "get 156",
+        "No session can be run",
+        "browsercloud install",
+    ):
         assert expected in text
-    assert not report([broken, missing], [])["healthy"]
+    assert not report([broken, missing], DriverFacts(), [])["healthy"]
 
 
 def test_the_machine_is_described_without_starting_anything() -> None:

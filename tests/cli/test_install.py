@@ -12,7 +12,7 @@ from rich.console import Console
 
 from browsercloud.cli import install as module
 from browsercloud.cli.install import Installation
-from browsercloud.engines.facts import BrowserFacts
+from browsercloud.engines.facts import BrowserFacts, DriverFacts
 from browsercloud.models import Browser
 
 
@@ -25,9 +25,11 @@ class Machine:
         self.there: set[Browser] = set()
         self.commands: list[str] = []
         self.brings = brings
+        self.drives = True
         self.console = Console(file=io.StringIO(), width=200)
         monkeypatch.setattr(module, "look_up", self.look_up)
         monkeypatch.setattr(module, "try_out", self.try_out)
+        monkeypatch.setattr(module, "look_up_driver", self.look_up_driver)
         monkeypatch.setattr(module.shutil, "which", lambda name: f"/bin/{name}")
         monkeypatch.setattr(module.os, "geteuid", lambda: 0)
 
@@ -41,6 +43,14 @@ class Machine:
         return BrowserFacts(
             kind=kind, path="/x/chrome" if there else None, start_seconds=0.1 if there else None
         )
+
+    def look_up_driver(
+        self, browsers: Sequence[BrowserFacts], setting: object = None
+    ) -> DriverFacts:
+        """There once a command has asked for it by name, and before that a remedy."""
+        there = any("driver" in command for command in self.commands)
+        path = "/x/chromedriver" if there and self.drives else None
+        return DriverFacts(path=path, version="1", problem=None if path else "get 156")
 
     def run(self, command: Sequence[str], timeout: float) -> bool:
         """Write down the command."""
@@ -77,7 +87,8 @@ def test_playwrights_download_comes_first(monkeypatch: pytest.MonkeyPatch) -> No
     machine = Machine(monkeypatch, brings={"playwright install": list(Browser)})
     code, said = machine.install()
     assert 0 == code
-    assert [f"{sys.executable} -m playwright install chromium"] == machine.commands
+    driver = "apt-get install -y --no-install-recommends chromium-driver"
+    assert [f"{sys.executable} -m playwright install chromium", driver] == machine.commands
     assert "chromium" in said
 
 
@@ -92,6 +103,7 @@ def test_packages_follow_a_failed_download(monkeypatch: pytest.MonkeyPatch) -> N
         f"{start} chromium",
         f"{start} chromium-headless-shell",
         f"{start} fonts-liberation",
+        f"{start} chromium-driver",
     ] == machine.commands[1:]
     assert "did not work here" in said
     assert "no headless-shell" in said
@@ -104,6 +116,7 @@ def test_without_root_the_command_is_shown(monkeypatch: pytest.MonkeyPatch) -> N
     code, said = machine.install()
     assert 1 == code
     assert "sudo apt-get update && sudo apt-get install -y" in said
+    assert "sudo apt-get install -y --no-install-recommends chromium-driver" in said
     assert 1 == len(machine.commands)
 
 
@@ -121,3 +134,23 @@ def test_a_command_that_hangs_is_given_up() -> None:
     assert installation._show(["sleep", "0"], 5)
     assert not installation._show(["sleep", "30"], 0.1)
     assert not installation._show(["no-such-command-here"], 5)
+
+
+def test_a_chromedriver_that_is_missing_is_got_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The browsers that are there are left as they are."""
+    machine = Machine(monkeypatch, brings={"driver": []})
+    machine.there.update(Browser)
+    code, said = machine.install()
+    assert 0 == code
+    assert ["apt-get install -y --no-install-recommends chromium-driver"] == machine.commands
+    assert "chromedriver 1: /x/chromedriver" in said
+
+
+def test_a_chromedriver_that_does_not_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what to do; without Selenium nobody needs it, so the exit code is 0."""
+    machine = Machine(monkeypatch, brings={"driver": []})
+    machine.there.update(Browser)
+    machine.drives = False
+    code, said = machine.install()
+    assert 0 == code
+    assert "get 156" in said

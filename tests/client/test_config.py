@@ -74,5 +74,5 @@ def test_the_key_is_in_no_repr() -> None:
 def test_readme_has_every_variable() -> None:
     """The README's table of variables is the table of settings."""
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    rows = set(re.findall(r"^\| `(BROWSERCLOUD_\w+)`", readme, re.MULTILINE))
+    rows = set(re.findall(r"^\| `((?:BROWSERCLOUD|LT)_\w+)`", readme, re.MULTILINE))
     assert {setting.environment for setting in SETTINGS if setting.environment} <= rows

@@ -330,9 +330,9 @@ async def test_a_plain_request_is_told_that_this_is_a_socket(echo: Cloud) -> Non
         assert (status, answer["error"]["code"]) == (426, "upgrade_required")
 
 
-async def test_steels_form_without_an_id_is_refused_by_name(echo: Cloud) -> None:
-    """An upgrade of `/` has to say which session."""
-    assert await echo.refused(f"/?apiKey={KEY}") == 400
+async def test_steels_form_with_an_id_that_is_none_is_refused_by_name(echo: Cloud) -> None:
+    """It is no request for a new session."""
+    assert await echo.refused(f"/?sessionId=mine&apiKey={KEY}") == 400
     assert await echo.refused("/?token=x") == 400
     assert await echo.refused(f"/?apiKey={KEY}&sessionId=x") == 400
     assert await echo.refused(f"/?apiKey={KEY}&session=x") == 400

@@ -26,6 +26,15 @@ from tests.server.conftest import KEY, OTHER_KEY, Cloud, StartCloud, Upstream
 
 SOMEBODY = "6f1c5e7a-0000-4000-8000-000000000000"
 
+DESCRIBED = [row for row in TABLE if not row.w3c]
+
+
+def test_webdriver_is_left_to_its_own_standard() -> None:
+    """Its errors and statuses are others; the README says where it is."""
+    left_out = {outside(row.path) for row in TABLE if row.w3c}
+    assert any("/wd/hub/" in path for path in left_out)
+    assert not [path for path in document()["paths"] if "webdriver" in path or "/wd/hub" in path]
+
 
 @cache
 def document() -> dict[str, Any]:
@@ -81,7 +90,7 @@ def test_the_document_is_openapi() -> None:
 def test_the_document_has_every_route_and_no_other() -> None:
     """Compared both ways, so that neither can be forgotten."""
     told = {(method, path) for method, path, _ in operations()}
-    assert told == {(row.method, outside(row.path)) for row in TABLE}
+    assert told == {(row.method, outside(row.path)) for row in DESCRIBED}
 
 
 def test_every_operation_says_what_it_is_for() -> None:
@@ -96,7 +105,7 @@ def test_every_operation_says_what_it_is_for() -> None:
 
 def test_security_follows_the_guard() -> None:
     """A key, a token where one opens the route, the key in a query where it is a socket."""
-    for row in TABLE:
+    for row in DESCRIBED:
         operation = document()["paths"][outside(row.path)][row.method.lower()]
         names = {name for one in operation["security"] for name in one}
         header = set() if row.opens is Opens.ANYONE else {"key", "steelKey", "bearer", "basic"}
@@ -248,12 +257,14 @@ async def test_errors_are_as_told(cloud: Cloud) -> None:
 async def test_sockets_are_told_as_101(start_cloud: StartCloud, upstream: Upstream) -> None:
     """Which routes they are, and that they do switch."""
     sockets = {path for _, path, operation in operations() if "101" in operation["responses"]}
-    assert sockets == {"/v1/sessions/{sessionId}/cdp", "/", "/v1/leases/{leaseId}"}
+    one = "/v1/sessions/{sessionId}"
+    assert sockets == {f"{one}/cdp", f"{one}/playwright", "/", "/puppeteer", "/v1/leases/{leaseId}"}
     cloud = await start_cloud(IdleEngine(endpoint=upstream.endpoint))
     record = await cloud.create()
     for path in (
         f"/v1/sessions/{record['id']}/cdp?apiKey={KEY}",
         f"/?sessionId={record['id']}&apiKey={KEY}",
+        f"/puppeteer?capabilities=%7B%7D&apiKey={KEY}",
         f"/v1/leases/{SOMEBODY}?apiKey={KEY}",
     ):
         async with cloud.http.ws_connect(cloud.url + path) as socket:

@@ -2,6 +2,7 @@
 
 from playwright.async_api import Browser as PlaywrightBrowser
 from playwright.async_api import BrowserContext, Page
+from selenium.webdriver import Remote
 
 import browsercloud
 from browsercloud import (
@@ -19,6 +20,15 @@ from browsercloud import (
     SessionOptions,
     SessionStatus,
 )
+
+
+async def existing_scripts(client: BrowserCloud, session: Session) -> int:
+    """Scripts in a session of their own, or in a given one."""
+    code: int = await client.puppeteer.run("script.js", args=["--fast"], timeout=60, node="node")
+    async with client.session() as live:
+        code += await client.puppeteer.run("script.js", live, ["--fast"])
+    async with client.puppeteer.start("script.py", session, python="python3") as running:
+        return code + await running.wait()
 
 
 async def sessions() -> None:
@@ -50,6 +60,19 @@ async def sessions() -> None:
             print(second.page)
 
 
+async def with_selenium(client: BrowserCloud) -> None:
+    """The driver, and its calls awaited with their own types."""
+    async with client.session(adapter="selenium") as session:
+        driver: Remote = session.driver
+        await session.run(driver.get, "https://example.com")
+        picture: bytes = await session.run(driver.get_screenshot_as_png)
+        url: str = session.webdriver_url
+        print(picture, url)
+    async with await client.selenium.connect(await client.sessions.create()) as connection:
+        title: str = await connection.run(lambda: connection.driver.title)
+        print(title)
+
+
 async def by_id(client: BrowserCloud) -> None:
     """The resource, and Playwright on a session made by `create`."""
     session: Session = await client.sessions.create(timeout=1.5)
@@ -69,6 +92,7 @@ async def by_id(client: BrowserCloud) -> None:
 
 def refused(client: BrowserCloud) -> None:
     """What mypy must not let through: each of these would be an unused ignore otherwise."""
+    client.session(adapter="cypress")  # type: ignore[arg-type]
     client.session(timeout="60")  # type: ignore[arg-type]
     client.session(browser="firefox")  # type: ignore[arg-type]
     client.session(dimensions=(1, 2, 3))  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import re
@@ -15,22 +16,24 @@ import shutil
 import tempfile
 import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from browsercloud._aio import forget, in_thread, join, settle
 from browsercloud._later import later, load
 from browsercloud.client.config import ClientConfig
 from browsercloud.client.transport import ended_error
 from browsercloud.errors import ConnectionFailed, UsageError
-from browsercloud.models import Session
+from browsercloud.models import Session, SessionProtocol
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, BrowserContext, Page, Playwright
 
 if TYPE_CHECKING:
     import platformdirs
-    from playwright.async_api import Browser, BrowserContext, Page, Playwright
 else:
     platformdirs = later("platformdirs")
 
@@ -81,7 +84,7 @@ class PlaywrightAdapter:
                 "the URLs of a listed session hold no token: "
                 "connect to `await client.sessions.retrieve(session.id)`"
             )
-        connection = self.connection(session.websocket_url)
+        connection = self.of(session)
         try:
             await connection.open()
         except BaseException:
@@ -89,9 +92,23 @@ class PlaywrightAdapter:
             raise
         return connection
 
-    def connection(self, endpoint: str) -> PlaywrightConnection:
-        """A connection that is not open yet."""
-        return PlaywrightConnection(self, endpoint, timeout=self._config.connect_timeout)
+    def of(self, session: Session) -> PlaywrightConnection:
+        """A connection to the session that is not open yet."""
+        own = session.protocol is SessionProtocol.PLAYWRIGHT
+        size = session.dimensions
+        return self.connection(
+            session.websocket_url, {"width": size.width, "height": size.height} if own else None
+        )
+
+    def connection(
+        self, endpoint: str, viewport: Mapping[str, int] | None = None
+    ) -> PlaywrightConnection:
+        """A connection that is not open yet; by Playwright's own protocol if *viewport* is given.
+
+        That one has no context yet: the first one gets this viewport.
+        """
+        timeout = self._config.connect_timeout
+        return PlaywrightConnection(self, endpoint, timeout=timeout, viewport=viewport)
 
     async def begin(self) -> None:
         """Begin to start the driver; return when Playwright is loaded, the rest goes on behind.
@@ -185,8 +202,16 @@ class PlaywrightConnection:
     `async with` closes it; closing detaches and never ends the session.
     """
 
-    def __init__(self, adapter: PlaywrightAdapter, endpoint: str, *, timeout: float) -> None:
+    def __init__(
+        self,
+        adapter: PlaywrightAdapter,
+        endpoint: str,
+        *,
+        timeout: float,
+        viewport: Mapping[str, int] | None = None,
+    ) -> None:
         self._adapter = adapter
+        self._viewport = viewport
         self._endpoint = endpoint
         self._timeout = timeout
         self._connecting: asyncio.Task[Browser] | None = None
@@ -207,12 +232,21 @@ class PlaywrightConnection:
         driver = await join(self._adapter.start())
         # In a task of its own: a call that the driver goes on with cannot be taken back by half.
         self._connecting = asyncio.create_task(
-            _connect(driver, self._endpoint, self._artifacts, self._timeout),
-            name="connect over CDP",
+            _connect(
+                driver,
+                self._endpoint,
+                self._artifacts,
+                self._timeout,
+                own=self._viewport is not None,
+            ),
+            name="connect Playwright",
         )
         browser = await join(self._connecting)
         context = browser.contexts[0]
         with _translated(self._endpoint):
+            if self._viewport is not None and not browser.contexts:
+                await browser.new_context(viewport=cast(Any, dict(self._viewport)))
+            context = browser.contexts[0]
             self._page, self._target = await _choose_page(context, page_target_id)
         if self._target is None:
             # Only a reconnect asks for it, and nobody could ask a lost connection: so soon, behind.
@@ -286,6 +320,10 @@ class PlaywrightConnection:
         if _succeeded(connecting):
             await _disconnect(connecting.result(), self._artifacts)
 
+    def successor(self) -> PlaywrightConnection:
+        """A connection to the same session that is not open yet."""
+        return self._adapter.connection(self._endpoint, self._viewport)
+
     async def __aenter__(self) -> PlaywrightConnection:
         return self
 
@@ -348,8 +386,12 @@ def _succeeded(task: asyncio.Task[Any]) -> bool:
     return task.done() and not task.cancelled() and task.exception() is None
 
 
-async def _connect(driver: Playwright, endpoint: str, artifacts: Path, timeout: float) -> Browser:
+async def _connect(
+    driver: Playwright, endpoint: str, artifacts: Path, timeout: float, *, own: bool
+) -> Browser:
     with _translated(endpoint):
+        if own:
+            return await driver.chromium.connect(endpoint, timeout=timeout * 1000)
         return await driver.chromium.connect_over_cdp(
             endpoint, artifacts_dir=artifacts, timeout=timeout * 1000
         )
@@ -369,6 +411,8 @@ def _translated(endpoint: str) -> Iterator[None]:
             raise ended_error(f"the session has ended: {over[1]}", over[1]) from None
         # The message repeats the address, and the address holds the session's token.
         reason = re.sub(r"\?\S*", "?…", error.message.partition("\n")[0])
+        if told := re.search(r'"message": ("(?:[^"\\]|\\.)*")', error.message):
+            reason = json.loads(told[1])
         raise ConnectionFailed(
             f"cannot attach to the browser at {place}: {reason}", endpoint=place
         ) from None

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiohttp import web
 from aiohttp.typedefs import Handler
 from attrs import frozen
 
-from browsercloud.server import gateway
+from browsercloud.server import gateway, hub, sockets, webdriver
 from browsercloud.server.operations import (
     BROWSER_ERRORS,
     SWITCHED,
     Answer,
     Operation,
-    Parameter,
 )
 from browsercloud.server.parts import CALLER, parts
 from browsercloud.server.routes import capacity, docs, events, health, leases, pages, sessions
@@ -34,9 +35,17 @@ class Route:
     html: bool = False
     """Whether its errors are pages for people."""
 
+    w3c: bool = False
+    """Whether it speaks WebDriver, which is described elsewhere; so do its errors."""
+
+    key_in: Callable[[web.Request], str | None] = lambda _: None
+    """Where else than usual a key may be."""
+
 
 ONE = "/v1/sessions/{session_id}"
 PAGE = "/sessions/{session_id}"
+DRIVE = ONE + "/webdriver{token:(?:/[A-Za-z0-9_.-]{43,})?}"
+"""The token is in the path, as clients append to the URL; each handler lets in by itself."""
 
 CDP = Operation(answers={101: SWITCHED}, errors=("upgrade_required", *BROWSER_ERRORS))
 _VERSION_FIELDS = (
@@ -61,13 +70,7 @@ VERSION = Operation(
     },
     errors=BROWSER_ERRORS,
 )
-STEEL = Operation(
-    query=(
-        Parameter("sessionId", "The session.", {"type": "string", "format": "uuid"}, required=True),
-    ),
-    answers={101: SWITCHED},
-    errors=("session_not_found", "upgrade_required", *BROWSER_ERRORS),
-)
+W3C = Operation(answers={})
 
 TABLE = (
     Route("POST", "/v1/sessions", sessions.create, sessions.CREATE),
@@ -82,9 +85,20 @@ TABLE = (
     Route("GET", f"{ONE}/live-details", sessions.live, sessions.LIVE, SESSION),
     Route("GET", f"{ONE}/events", events.index, events.EVENTS, SESSION),
     Route("GET", f"{ONE}/cdp", gateway.cdp, CDP, SESSION),
+    Route("GET", f"{ONE}/playwright", gateway.playwright, CDP, SESSION),
     Route("GET", f"{ONE}/json/version", gateway.version, VERSION, SESSION),
     Route("GET", f"{ONE}/json/version/", gateway.version, VERSION, SESSION),
-    Route("GET", "/", gateway.steel, STEEL, SESSION),
+    Route("GET", "/", sockets.steel, sockets.STEEL, SESSION),
+    Route("GET", "/puppeteer", sockets.puppeteer, sockets.PUPPETEER, key_in=sockets.key_in),
+    Route("POST", f"{DRIVE}/session", webdriver.create, W3C, ANYONE, w3c=True),
+    Route("GET", f"{DRIVE}/status", webdriver.status, W3C, ANYONE, w3c=True),
+    Route("*", DRIVE + "/session/{tail:.+}", webdriver.command, W3C, ANYONE, w3c=True),
+    Route("*", ONE + "/webdriver{tail:(?:/.*)?}", webdriver.unknown, W3C, ANYONE, w3c=True),
+    Route("GET", "/wd/hub/status", hub.status, W3C, ANYONE, w3c=True),
+    Route("POST", "/wd/hub/session", hub.create, W3C, ANYONE, w3c=True),
+    Route("DELETE", "/wd/hub/session/{hub_id}", hub.delete, W3C, ANYONE, w3c=True),
+    Route("*", "/wd/hub/session/{hub_id}/{tail:.+}", hub.command, W3C, ANYONE, w3c=True),
+    Route("*", "/wd/hub{tail:(?:/.*)?}", webdriver.unknown, W3C, ANYONE, w3c=True),
     Route("GET", "/v1/capacity", capacity.capacity, capacity.CAPACITY),
     Route("GET", "/v1/leases/{lease_id}", leases.hold, leases.HOLD),
     Route("GET", PAGE, pages.debug, pages.DEBUG, SESSION, html=True),
@@ -105,6 +119,8 @@ def add_routes(app: web.Application) -> None:
         handler = _guarded(route)
         if route.html:
             handler = pages.errors_as_html(handler)
+        if route.w3c:
+            handler = webdriver.errors_as_w3c(handler)
         # `POST /v1/sessions/release` is no session's id, so its other methods are not possible.
         path = route.path.replace("{session_id}", "{session_id:(?!release$)[^{}/]+}")
         app.router.add_route(route.method, path, handler)
@@ -113,7 +129,8 @@ def add_routes(app: web.Application) -> None:
 def _guarded(route: Route) -> Handler:
     async def guarded(request: web.Request) -> web.StreamResponse:
         named = _named_session(request) if route.opens is SESSION else None
-        request[CALLER] = parts(request).trust.admit(request, route.opens, named)
+        key = route.key_in(request)
+        request[CALLER] = parts(request).trust.admit(request, route.opens, named, key=key)
         return await route.handler(request)
 
     return guarded

@@ -29,6 +29,7 @@ from browsercloud.server.operations import BOOLEAN, BROWSER_ERRORS, Operation, P
 from browsercloud.server.parts import (
     active,
     endpoint_of,
+    hung_up,
     parts,
     project,
     query,
@@ -112,7 +113,7 @@ async def create(request: web.Request) -> web.Response:
     wanted = read_create(await read_json(request))
     with about(session_id=wanted.session_id):
         session, made = await parts(request).sessions.create(
-            project(request), wanted, wait=wait, hung_up=lambda: _hung_up(request)
+            project(request), wanted, wait=wait, hung_up=lambda: hung_up(request)
         )
     live = session.status is SessionStatus.LIVE
     status = 202 if not live else 201 if made else 200
@@ -242,10 +243,6 @@ def boolean(name: str, text: str) -> bool:
     if text not in _BOOLEANS:
         raise invalid([(name, "must be true or false")])
     return _BOOLEANS[text]
-
-
-def _hung_up(request: web.Request) -> bool:
-    return request.transport is None or request.transport.is_closing()
 
 
 async def _no_body(request: web.Request) -> None:
