@@ -35,6 +35,11 @@ EVENTS = Operation(
             {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
         ),
         Parameter(
+            "compressed",
+            "Steel's; events are told as they are.",
+            {"type": "boolean", "enum": [False]},
+        ),
+        Parameter(
             "wait", "`true` holds the answer back, up to 25 s, while there is nothing new.", BOOLEAN
         ),
     ),
@@ -108,6 +113,8 @@ def read_page(given: dict[str, str]) -> Page:
         found.append(("pointer", "must be a whole number, 0 or the number of an event"))
     if not re.fullmatch("[0-9]{1,4}", limit) or not 1 <= int(limit) <= MAX_LIMIT:
         found.append(("limit", f"must be a whole number from 1 to {MAX_LIMIT}"))
+    if given.get("compressed", "false") != "false":
+        found.append(("compressed", "must be false: events are told as they are"))
     if given.get("wait", "false") not in _BOOLEANS:
         found.append(("wait", "must be true or false"))
     if found:
