@@ -76,11 +76,12 @@ ASKS_FOR_NOTHING: Mapping[str, tuple[Any, ...]] = {
 Of an object any part will do. Every other value is refused by the option's name.
 """
 
+_NOT_OFFERED = "this server does not offer this option"
 _WHY_NOT = {
-    "caCertificates": "this server does not offer this option",
+    "caCertificates": _NOT_OFFERED,
     "concurrency": "must be 1: one call makes one session; call it for each",
-    "experimentalFeatures": "this server does not offer this option",
-    "fullscreen": "this server does not offer this option",
+    "experimentalFeatures": _NOT_OFFERED,
+    "fullscreen": _NOT_OFFERED,
     "projectId": "the key tells the project; use a key of that one and leave this out",
 }
 """Options of Steel's that have no name here."""
@@ -346,6 +347,13 @@ def _selenium(fields: dict[str, Any], found: list[tuple[str, str]]) -> None:
         found.append(("isSelenium", "differs from adapter; leave one of the two out"))
 
 
+def _not_offered(fields: dict[str, Any], found: list[tuple[str, str]]) -> None:
+    """Take out what this version does not offer; whoever wants any of it is refused by its name."""
+    names = sorted((LATER_OPTIONS.keys() | _WHY_NOT.keys()) & fields.keys())
+    wanted = [name for name in names if not _asks_for_nothing(name, fields.pop(name))]
+    found += [(name, _WHY_NOT.get(name, _NOT_OFFERED)) for name in wanted]
+
+
 def _asks_for_nothing(name: str, value: Any) -> bool:
     """Whether a value of an option that is not offered means that it is not wanted."""
     for nothing in ASKS_FOR_NOTHING.get(name, ()):
@@ -357,7 +365,8 @@ def _asks_for_nothing(name: str, value: Any) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and bool(one == other)  # to Python 0 is False, and 1 is True
+    # To Python 0 is False, and 1 is True.
+    return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
 
 
 def read_create(body: Any) -> CreateRequest:
@@ -379,9 +388,7 @@ def read_create(body: Any) -> CreateRequest:
         except ValueError as error:
             found.append((name, str(error)))
     _selenium(fields, found)
-    for name in sorted((LATER_OPTIONS.keys() | _WHY_NOT.keys()) & fields.keys()):
-        if not _asks_for_nothing(name, fields.pop(name)):
-            found.append((name, _WHY_NOT.get(name, "this server does not offer this option")))
+    _not_offered(fields, found)
     options = SessionOptions()
     try:
         options = _strict.structure(fields, SessionOptions)

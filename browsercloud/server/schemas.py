@@ -145,7 +145,7 @@ class Schemas:
             **more,
         }
 
-    def _of(self, hint: Any, *, read: bool) -> JsonSchema:
+    def _of(self, hint: Any, *, read: bool) -> JsonSchema:  # noqa: PLR0911 - one for each kind
         if hint in _PLAIN:
             return _PLAIN[hint]
         origin, kinds = get_origin(hint), get_args(hint)
