@@ -19,6 +19,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000
 WAIT = 25.0
 """How long a call with `wait=true` is held when there is nothing to tell, in seconds."""
 
+MAX_POINTER = 10**15 - 1
 NEXT = "Next-Cursor"
 _BOOLEANS = {"true": True, "false": False}
 
@@ -27,7 +28,7 @@ EVENTS = Operation(
         Parameter(
             "pointer",
             "Strictly after the event with this number.",
-            {"type": "integer", "minimum": 0, "default": 0},
+            {"type": "integer", "minimum": 0, "maximum": MAX_POINTER, "default": 0},
         ),
         Parameter(
             "limit",
