@@ -39,6 +39,7 @@ class LocalServer:
         *,
         chromium: Path | None = None,
         headless_shell: Path | None = None,
+        chromedriver: Path | None = None,
         engine: Engine | None = None,
         lease_grace: float = 10.0,
         handler_cancellation: bool = False,
@@ -50,6 +51,7 @@ class LocalServer:
         self._engine = engine
         self._chromium = chromium
         self._headless_shell = headless_shell
+        self._chromedriver = chromedriver
         self._lease_grace = lease_grace
         self._handler_cancellation = handler_cancellation
         self._ready: Future[str] = Future()
@@ -136,6 +138,7 @@ class LocalServer:
             embedded_data_dir(),
             chromium=self._chromium,
             headless_shell=self._headless_shell,
+            chromedriver=self._chromedriver,
             memory_cap=config.session_memory,
         )
         server = Server(config, engine, MemoryStore())

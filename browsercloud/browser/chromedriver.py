@@ -84,6 +84,11 @@ def choose(browser: Path, setting: Path | None = None) -> Path:
 
     Raises `LaunchFailed` that names both versions and the remedy.
     """
+    if setting is not None and not os.access(setting, os.X_OK):
+        raise LaunchFailed(
+            f"the setting chromedriver is {setting}, which is no program; give the path of one, "
+            f"or leave it out and {INSTALL_HINT}"
+        )
     wanted = find.version(browser)
     found = [setting] if setting is not None else list(candidates(browser))
     versions = {path: find.version(path) for path in found}
@@ -135,8 +140,8 @@ class Chromedriver:
 
     @property
     def port_taken(self) -> bool:
-        """Whether it ended for want of a port, which another one may find."""
-        return self.gone and any(PORT_TAKEN in line for line in self._words.lines)
+        """Whether it ends for want of a port, which another one may find."""
+        return any(PORT_TAKEN in line for line in self._words.lines)
 
     async def address(self) -> str:
         """Where it listens, once it does. Raises `LaunchFailed` with its last words."""
@@ -211,6 +216,8 @@ class Chromedrivers:
                 except LaunchFailed:
                     if tries == PORT_TRIES or not here.process.port_taken:
                         raise
+                    await here.process.stop()
+                    here.process = None
 
     async def stop(self, session_id: str) -> None:
         """End the session's chromedriver, also one that is just being started. Safe to repeat."""

@@ -44,7 +44,7 @@ def doctor(
     config = from_environment({}, os.environ)
     settings = {Browser.CHROMIUM: config.chromium, Browser.HEADLESS_SHELL: config.headless_shell}
     browsers = asyncio.run(_try_all(settings))
-    driver = look_up_driver(browsers)
+    driver = look_up_driver(browsers, config.chromedriver)
     facts = machine(os.environ)
     healthy = any(browser.start_seconds is not None for browser in browsers)
     if as_json:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from attrs import frozen
 from rich.console import Console
 
-from browsercloud.engines.facts import BrowserFacts, look_up, look_up_driver, try_out
+from browsercloud.engines.facts import BrowserFacts, DriverFacts, look_up, look_up_driver, try_out
 from browsercloud.models import Browser
 from browsercloud.server.config import from_environment
 
@@ -106,6 +106,7 @@ class Installation:
             Browser.CHROMIUM: config.chromium,
             Browser.HEADLESS_SHELL: config.headless_shell,
         }
+        self._chromedriver = config.chromedriver
         self._console = console
         self._run = run or self._show
         self._environ = environ
@@ -115,7 +116,7 @@ class Installation:
         if self._complete():
             for facts in self._present():
                 self._say(f"[green]✓[/green] {facts.kind.value} {facts.version}: {facts.path}")
-            if look_up_driver(self._present()).path is None:
+            if self._look_up_driver().path is None:
                 self._driver()
                 return self._verify()
             self._say_driver()
@@ -126,7 +127,7 @@ class Installation:
             # The download brings both; with packages the headless shell may not exist.
             if self._complete():
                 break
-        if look_up_driver(self._present()).path is None:
+        if self._look_up_driver().path is None:
             self._driver()
         return self._verify()
 
@@ -145,7 +146,7 @@ class Installation:
         self._run(ask, PACKAGE_TIMEOUT)
 
     def _say_driver(self) -> None:
-        driver = look_up_driver(self._present())
+        driver = self._look_up_driver()
         if driver.path is not None:
             self._say(f"[green]✓[/green] chromedriver {driver.version}: {driver.path}")
         elif driver.problem is not None:
@@ -158,6 +159,9 @@ class Installation:
 
     def _present(self) -> list[BrowserFacts]:
         return [look_up(kind, setting) for kind, setting in self._settings.items()]
+
+    def _look_up_driver(self) -> DriverFacts:
+        return look_up_driver(self._present(), self._chromedriver)
 
     def _download(self) -> None:
         self._say("[bold]Playwright's download[/bold] …")

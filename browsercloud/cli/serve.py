@@ -58,6 +58,7 @@ def serve(
     session_memory: Annotated[str | None, _option("session_memory")] = None,
     chromium: Annotated[str | None, _option("chromium")] = None,
     headless_shell: Annotated[str | None, _option("headless_shell")] = None,
+    chromedriver: Annotated[str | None, _option("chromedriver")] = None,
     log_format: Annotated[str | None, _option("log_format")] = None,
     log_level: Annotated[str | None, _option("log_level")] = None,
     handler_cancellation: Annotated[bool, _option("handler_cancellation", flag=True)] = False,
@@ -84,6 +85,7 @@ def serve(
         "session_memory": session_memory,
         "chromium": chromium,
         "headless_shell": headless_shell,
+        "chromedriver": chromedriver,
         "log_format": log_format,
         "log_level": log_level,
         "handler_cancellation": "yes" if handler_cancellation else None,
@@ -107,6 +109,7 @@ async def _serve(config: ServerConfig) -> None:
         config.data_dir,
         chromium=config.chromium,
         headless_shell=config.headless_shell,
+        chromedriver=config.chromedriver,
         orphan_grace=config.orphan_grace,
         memory_cap=config.session_memory,
     )

@@ -18,7 +18,8 @@ from browsercloud.client.adapters.selenium import SeleniumAdapter
 from browsercloud.client.config import resolve
 from browsercloud.client.lease import Lease
 from browsercloud.client.live import LiveSession
-from browsercloud.client.sessions import OnQueue, SessionArgs, Sessions, build_options
+from browsercloud.client.options import SessionArgs, build_options
+from browsercloud.client.sessions import OnQueue, Sessions
 from browsercloud.client.transport import Transport
 from browsercloud.errors import UsageError
 from browsercloud.models import Adapter as AdapterName
@@ -42,8 +43,9 @@ class BrowserCloud:
 
     With *url*, or `BROWSERCLOUD_URL` in the environment, it talks to `browsercloud serve` there,
     with *api_key* or `BROWSERCLOUD_API_KEY`. With neither it runs the same server inside this
-    process, on loopback, with the Chromium of this machine (*chromium*, *headless_shell*, or where
-    `browsercloud doctor` finds them). An argument outranks the environment.
+    process, on loopback, with the Chromium of this machine (*chromium*, *headless_shell* and
+    *chromedriver*, or where `browsercloud doctor` finds them). An argument outranks the
+    environment.
 
     Times are in seconds: *request_timeout* 30 for one call, *create_timeout* 120 for a create with
     all its retries, *connect_timeout* 30 for attaching, *release_timeout* 30 for a release.
@@ -62,6 +64,7 @@ class BrowserCloud:
         release_timeout: float | None = None,
         chromium: str | PathLike[str] | None = None,
         headless_shell: str | PathLike[str] | None = None,
+        chromedriver: str | PathLike[str] | None = None,
     ) -> None:
         self._state = "new"
         given = {name: value for name, value in locals().items() if name != "self"}
@@ -189,7 +192,9 @@ class BrowserCloud:
             from browsercloud.local import LocalServer
 
             self._embedded = LocalServer(
-                chromium=self.config.chromium, headless_shell=self.config.headless_shell
+                chromium=self.config.chromium,
+                headless_shell=self.config.headless_shell,
+                chromedriver=self.config.chromedriver,
             )
             await self._embedded.start()
             url, api_key = self._embedded.url, self._embedded.api_key

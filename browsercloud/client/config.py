@@ -77,6 +77,13 @@ SETTINGS = (
         _path,
         "Embedded: the headless shell to run.",
     ),
+    Setting(
+        "chromedriver",
+        "BROWSERCLOUD_CHROMEDRIVER",
+        None,
+        _path,
+        "Embedded: the chromedriver to run, for Selenium.",
+    ),
 )
 
 
@@ -92,6 +99,7 @@ class ClientConfig:
     release_timeout: float
     chromium: Path | None
     headless_shell: Path | None
+    chromedriver: Path | None
 
 
 def resolve(given: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> ClientConfig:
@@ -120,6 +128,6 @@ def _check(values: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         raise UsageError(
             "api_key: there is no server to use it with; give url= or set BROWSERCLOUD_URL"
         )
-    for name in ("chromium", "headless_shell"):
+    for name in ("chromium", "headless_shell", "chromedriver"):
         if values["url"] is not None and given.get(name) is not None:
             raise UsageError(f"{name}: only an embedded server starts browsers; leave url out")

@@ -17,7 +17,8 @@ from browsercloud.client.adapters.playwright import PlaywrightConnection
 from browsercloud.client.adapters.selenium import SeleniumConnection
 from browsercloud.client.config import ClientConfig
 from browsercloud.client.lease import Lease
-from browsercloud.client.sessions import OnQueue, Sessions, check_session_id
+from browsercloud.client.options import check_session_id
+from browsercloud.client.sessions import OnQueue, Sessions
 from browsercloud.client.transport import ended_error
 from browsercloud.errors import (
     BrowserCloudError,

@@ -267,7 +267,7 @@ class ScriptRun:
             "BROWSERCLOUD_SESSION_ID": self.session.id,
             "BROWSERCLOUD_WEBSOCKET_URL": self.session.websocket_url,
             # Empty where there is none, so that the address of an outer run is not taken for it.
-            "BROWSERCLOUD_WEBDRIVER_URL": getattr(self.session, "webdriver_url", ""),
+            "BROWSERCLOUD_WEBDRIVER_URL": self.session.webdriver_url,
             "BROWSERCLOUD_RUN_FOLDER": str(self._folder),
         }
 

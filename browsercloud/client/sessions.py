@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
-import math
-import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Unpack
 
 import attrs
 
-from browsercloud import wire
 from browsercloud._aio import give_up, settle
 from browsercloud.client.config import ClientConfig
 from browsercloud.client.events import HELD, events_page
+from browsercloud.client.options import (
+    SessionArgs,
+    build_options,
+    changed,
+    check_session_id,
+    milliseconds,
+)
 from browsercloud.client.retries import AGAIN_IS_FINE, CHANGES_NOTHING, SAME_ID, Policy, repeat
 from browsercloud.client.transport import Transport, read
 from browsercloud.errors import (
     BrowserCloudError,
     Conflict,
     ConnectionFailed,
-    InvalidRequest,
     NoCapacity,
     ServiceError,
     SessionNotFound,
-    UsageError,
 )
 from browsercloud.models import (
-    LATER_OPTIONS,
-    MAX_TIMEOUT,
-    Adapter,
-    Browser,
-    Dimensions,
     LiveDetails,
     Released,
     ReleaseReason,
@@ -67,21 +63,6 @@ KNOWN_OUTCOMES = (
 
 CREATE_REQUEST_TIMEOUT = 60.0
 """One create call, in seconds: the server answers within 50."""
-
-
-class SessionArgs(TypedDict, total=False):
-    """The options of a session as keywords; `SessionOptions` says what each means."""
-
-    timeout: float
-    idle_timeout: float | None
-    adapter: Adapter | Literal["playwright", "puppeteer", "selenium"]
-    browser: Browser | Literal["chromium", "headless-shell"]
-    dimensions: Dimensions | tuple[int, int]
-    headless: bool
-    user_agent: str | None
-    name: str | None
-    build: str | None
-    metadata: Mapping[str, str]
 
 
 class Sessions:
@@ -127,7 +108,7 @@ class Sessions:
     ) -> Session:
         """Create from finished options, tied to a lease if one is given."""
         chosen = check_session_id(session_id) if session_id is not None else str(uuid.uuid4())
-        body: dict[str, Any] = {"sessionId": chosen, **_changed(options)}
+        body: dict[str, Any] = {"sessionId": chosen, **changed(options)}
         if lease_id is not None:
             body["leaseId"] = lease_id
         maybe_made = False
@@ -246,7 +227,7 @@ class Sessions:
     async def extend(self, session_id: str, timeout: float) -> Session:
         """Let the session live *timeout* seconds from now. Raises `SessionEnded` if it is over."""
         path = f"/v1/sessions/{check_session_id(session_id)}/extend"
-        body = {"timeout": _milliseconds(timeout)}
+        body = {"timeout": milliseconds(timeout)}
         return read(await self._call(AGAIN_IS_FINE, "POST", path, body=body), Session)
 
     async def release(self, session_id: str) -> Released:
@@ -368,87 +349,6 @@ class Sessions:
             what=f"{method} {path}",
             endpoint=self._transport.url,
         )
-
-
-def build_options(options: SessionOptions | None, changes: Mapping[str, Any]) -> SessionOptions:
-    """*options* with *changes*, checked as the server checks them.
-
-    Raises `UsageError` for a name that is no option or a time in the wrong unit, `InvalidRequest`
-    for a value that the server would refuse.
-    """
-    if options is not None and not isinstance(options, SessionOptions):
-        raise UsageError(
-            f"options must be SessionOptions, not {options!r}; single options are keywords, "
-            "such as browser='chromium'"
-        )
-    body = {} if options is None else _changed(options)
-    for name, value in changes.items():
-        body[_wire_name(name)] = _wire_value(name, value)
-    body = {name: value for name, value in body.items() if value is not None}
-    try:
-        return wire.read(body, SessionOptions)
-    except InvalidRequest as error:
-        raise wire.invalid([_in_python(problem) for problem in error.details]) from None
-
-
-def _in_python(problem: Mapping[str, str]) -> tuple[str, str]:
-    """A path and its reason, with the option called as the caller calls it."""
-    path = problem["path"]
-    for attribute in attrs.fields(SessionOptions):
-        path = re.sub(rf"^{wire.camel(attribute.name)}\b", attribute.name, path)
-    return path, problem["reason"]
-
-
-def check_session_id(value: str) -> str:
-    """A UUID in canonical form; anything else is `UsageError`."""
-    try:
-        return wire.read_session_id(value)
-    except ValueError as error:
-        raise UsageError(f"session_id: {error}") from None
-
-
-def _wire_name(name: str) -> str:
-    known = [attribute.name for attribute in attrs.fields(SessionOptions)]
-    if name in known:
-        return wire.camel(name)
-    for later, python in LATER_OPTIONS.items():
-        if name == python:
-            raise wire.invalid([(name, f"this version does not offer it ({later} on the wire)")])
-    close = difflib.get_close_matches(name, [*known, "session_id"], n=1)
-    known.append("session_id")
-    hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
-    raise UsageError(f"{name}: there is no such option{hint}")
-
-
-def _wire_value(name: str, value: Any) -> Any:
-    match value:
-        case Dimensions():
-            return wire.dump(value)
-        case (width, height) if name == "dimensions":
-            return {"width": width, "height": height}
-        case _ if name == "dimensions":
-            raise wire.invalid([(name, f"must be (width, height) in pixels, not {value!r}")])
-        case _ if name in ("timeout", "idle_timeout") and value is not None:
-            return _milliseconds(value, name)
-        case _:
-            return value
-
-
-def _milliseconds(seconds: Any, name: str = "timeout") -> int:
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
-        raise wire.invalid([(name, f"must be a number of seconds, not {seconds!r}")])
-    if seconds > MAX_TIMEOUT:
-        raise UsageError(
-            f"{name}: {seconds:g} seconds is more than 24 hours; timeouts are in seconds here: "
-            f"did you mean {seconds / 1000:g}?"
-        )
-    return math.ceil(max(seconds, -1) * 1000)
-
-
-def _changed(options: SessionOptions) -> dict[str, Any]:
-    """The options that are not the default, in wire form."""
-    plain = wire.dump(SessionOptions())
-    return {name: value for name, value in wire.dump(options).items() if value != plain[name]}
 
 
 def _outcome_unknown(error: BaseException) -> bool:

@@ -80,13 +80,13 @@ def look_up(kind: Browser, setting: Path | None = None) -> BrowserFacts:
     )
 
 
-def look_up_driver(browsers: Sequence[BrowserFacts]) -> DriverFacts:
+def look_up_driver(browsers: Sequence[BrowserFacts], setting: Path | None = None) -> DriverFacts:
     """The chromedriver that fits the browser which sessions get if they do not choose. Blocks."""
     program = next((browser.path for browser in browsers if browser.path is not None), None)
     if program is None:
         return DriverFacts(problem="there is no browser that it could drive")
     try:
-        path = chromedriver.choose(Path(program))
+        path = chromedriver.choose(Path(program), setting)
     except BrowserCloudError as error:
         return DriverFacts(problem=str(error))
     return DriverFacts(path=str(path), version=find.version(path))

@@ -76,6 +76,7 @@ class ServerConfig:
 
     chromium: Path | None = None
     headless_shell: Path | None = None
+    chromedriver: Path | None = None
     log_format: str = "auto"
     log_level: str = "info"
     handler_cancellation: bool = False
@@ -335,6 +336,14 @@ SETTINGS: tuple[Setting, ...] = (
         variable="BROWSERCLOUD_HEADLESS_SHELL",
         default="the one that is installed",
         help="Executable of Chromium's headless shell.",
+        parse=_file,
+    ),
+    Setting(
+        name="chromedriver",
+        option="--chromedriver",
+        variable="BROWSERCLOUD_CHROMEDRIVER",
+        default="the one that fits the browser",
+        help="Executable of chromedriver, for Selenium.",
         parse=_file,
     ),
     Setting(

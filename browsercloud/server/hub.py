@@ -18,6 +18,7 @@ from browsercloud.errors import NoCapacity, SessionEnded, SessionNotFound
 from browsercloud.models import Adapter, CreateRequest
 from browsercloud.server.active import ActiveSession, not_found
 from browsercloud.server.capabilities import read_capabilities
+from browsercloud.server.logs import about
 from browsercloud.server.parts import CALLER, active, parts, project, read_json
 from browsercloud.server.trust import Opens
 from browsercloud.server.webdriver import answer, ask, attach, relay
@@ -45,13 +46,16 @@ async def create(request: web.Request) -> web.Response:
     if "sessionId" in wanted.options or "leaseId" in wanted.options:
         raise invalid([("browsercloud:options", "the id is chosen here, and there is no lease")])
     asked = read_create({**wanted.options, "adapter": Adapter.SELENIUM.value})
-    try:
-        session = await _begin(request, owner, asked)
-        attached = await attach(request, session, wanted)
-        _require_client(request)
-    except BaseException:
-        await settle(lambda: _release(request, owner, asked.session_id), patience=RELEASE_PATIENCE)
-        raise
+    with about(session_id=asked.session_id):
+        try:
+            session = await _begin(request, owner, asked)
+            attached = await attach(request, session, wanted)
+            _require_client(request)
+        except BaseException:
+            await settle(
+                lambda: _release(request, owner, asked.session_id), patience=RELEASE_PATIENCE
+            )
+            raise
     token = trust.token(session.id, request[CALLER].key_id)
     hub_id = f"{uuid.UUID(session.id).hex}.{attached.webdriver_session_id}.{token}"
     return answer({"sessionId": hub_id, "capabilities": attached.capabilities})

@@ -22,7 +22,10 @@ LEVELS = ("debug", "info", "warning", "error")
 
 _NAMED_SESSION = re.compile(r"\bsession ([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\b")
 _SECRETS = re.compile(
-    r"(?i)((?:token|api_?key)(?:=|%3d)|/devtools/browser/|\bbc_(?=[\w-]{40}))[^\s&\"'<>]+"
+    r"(?i)((?:token|api_?key)(?:=|%3d)|/devtools/browser/|\bbc_(?=[\w-]{40})"
+    # WebDriver's: the token of a session in its path, and the one in an id of the hub.
+    r"|/webdriver(?:/|%2f)(?=[\w-]{43})|\b[0-9a-f]{32}\.[\w-]{1,64}\.(?=[\w-]{43}))"
+    r"[^\s&\"'<>]+"
 )
 _HTTP = ("method", "path", "status", "milliseconds")
 _ORDER = ("time", "level", "logger", "message", "requestId", "sessionId", *_HTTP, "exception")

@@ -179,12 +179,12 @@ class _Now(Collector):
         traffic = self._traffic
         size = CounterMetricFamily(
             "browsercloud_gateway_bytes",
-            "Payload that went through the CDP gateway; in is to the browser.",
+            "Payload of CDP and WebDriver; in is to the browser.",
             labels=["direction"],
         )
         messages = CounterMetricFamily(
             "browsercloud_gateway_messages",
-            "Messages that went through the CDP gateway; in is to the browser.",
+            "Messages of CDP and WebDriver; in is to the browser.",
             labels=["direction"],
         )
         size.add_metric(["in"], traffic.bytes_in)

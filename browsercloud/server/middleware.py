@@ -31,8 +31,13 @@ REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _ENCODED_QUERY = re.compile(r"%(?:25)*3f|[;&]|%(?:25)*26", re.IGNORECASE)
+_ENCODED_PLAIN = re.compile(
+    r"%(?:25)*(2[def]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])", re.IGNORECASE
+)
+"""What needs no encoding, encoded once or more often, and so is a slash."""
+
 _TOKEN_IN_PATH = re.compile(
-    r"^(/v1/sessions/[^/]*/webdriver/(?!session(?:/|$)|status$)|/wd/hub/session/[0-9a-f]{32}\.)[^/]+"
+    r"(/webdriver/+(?!session(?:/|$)|status$)|/wd/hub/+session/+[0-9a-fA-F-]{32,36}\.)[^/]+"
 )
 NOT_BUILT = 501
 """Generated clients, Steel's among them, send whatever is answered 5xx again unless told not to."""
@@ -81,8 +86,10 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _named_session(request: web.Request) -> str | None:
     """The session that path or query name, for the log; `None` when the text is no id."""
+    named = request.match_info
+    hub = named.get("hub_id", "").partition(".")[0]
     try:
-        return read_session_id(request.match_info.get("session_id", request.query.get("sessionId")))
+        return read_session_id(named.get("session_id", hub or request.query.get("sessionId")))
     except ValueError:
         return None
 
@@ -90,9 +97,11 @@ def _named_session(request: web.Request) -> str | None:
 def safe_path(request: web.Request) -> str:
     """The path as it was sent, for the log: up to where a query begins that somebody encoded.
 
-    WebDriver clients append to the URL they are given, so there the token is in the path.
+    WebDriver clients append to the URL they are given, so there the token is in the path, and
+    whoever encodes it once more is not to have it written down.
     """
     path = _ENCODED_QUERY.split(request.rel_url.raw_path, maxsplit=1)[0]
+    path = _ENCODED_PLAIN.sub(lambda found: chr(int(found[1], 16)), path)
     return _TOKEN_IN_PATH.sub(r"\1…", path)
 
 

@@ -98,6 +98,7 @@ _HEADERS = {
 
 def describe(table: Iterable[Route], version: str) -> dict[str, Any]:
     """The document for this table, OpenAPI 3.1."""
+    # WebDriver has a standard of its own, whose errors and statuses are not those of the rest.
     rows = [row for row in table if not row.w3c]
     schemas = Schemas()
     refusals: dict[str, Any] = {}

@@ -48,11 +48,11 @@ _W3C = {
     "session_not_found": (404, "invalid session id"),
     "not_found": (404, "unknown command"),
     "method_not_allowed": (405, "unknown method"),
-    "not_authorized": (401, "unknown error"),
     "session_not_created": (500, "session not created"),
     "unknown_command": (404, "unknown command"),
 }
-_NOT_CREATED = ("not_authorized", "no_capacity", "rate_limited", "launch_failed", "shutting_down")
+_OURS = (401, 403, 413, 429)
+"""Statuses that the protocol has no words for; they keep their meaning beside a word of it."""
 
 
 @frozen
@@ -127,7 +127,7 @@ async def attach(request: web.Request, session: ActiveSession, wanted: Wanted) -
             told = (await reply.json(content_type=None))["value"]
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise _broken(session, error) from None
-    _count(session)
+    _count(request, session)
     if reply.status != 200:
         # It names the address of the browser, which is nobody's business.
         said = str(told.get("message", "")).partition("\n")[0].replace(debugger, "the browser")
@@ -147,7 +147,7 @@ async def relay(request: web.Request, session: ActiveSession, path: str) -> web.
     if not _is_command(path):
         raise _unknown(request)
     address = await _address(request, session)
-    _count(session, inward=request.content_length or 0)
+    _count(request, session, inward=request.content_length or 0)
     call = asyncio.create_task(_send(request, URL(address + path, encoded=True)))
     ends: set[asyncio.Future[Any]] = {call, session.ended}
     try:
@@ -169,14 +169,14 @@ async def ask(
     if not _is_command(path):
         raise _unknown(request)
     url = URL(await _address(request, session) + path, encoded=True)
-    _count(session, inward=0)
+    _count(request, session, inward=0)
     timeout = ClientTimeout(total=ATTACH_TIMEOUT)
     try:
         async with parts(request).http.request(method, url, timeout=timeout) as reply:
             body = await reply.read()
     except (aiohttp.ClientError, OSError) as error:
         raise _broken(session, error) from None
-    _count(session, outward=len(body))
+    _count(request, session, outward=len(body))
     return reply.status, body
 
 
@@ -242,7 +242,7 @@ async def _pass_back(
         log.debug("session %s: an answer broke off: %r", session.id, error)
         if request.transport is not None:
             request.transport.abort()
-    _count(session, outward=size)
+    _count(request, session, outward=size)
     return response
 
 
@@ -260,16 +260,18 @@ async def _address(request: web.Request, session: ActiveSession) -> str:
     return await parts(request).engine.webdriver(session.handle)
 
 
-def _count(session: ActiveSession, *, inward: int | None = None, outward: int = 0) -> None:
+def _count(
+    request: web.Request, session: ActiveSession, *, inward: int | None = None, outward: int = 0
+) -> None:
     """A command and its answer are driver traffic, as those of CDP are."""
-    traffic = session.traffic
-    traffic.last = asyncio.get_running_loop().time()
-    if inward is not None:
-        traffic.messages_in += 1
-        traffic.bytes_in += inward
-    else:
-        traffic.messages_out += 1
-        traffic.bytes_out += outward
+    for traffic in (session.traffic, parts(request).totals):
+        traffic.last = asyncio.get_running_loop().time()
+        if inward is not None:
+            traffic.messages_in += 1
+            traffic.bytes_in += inward
+        else:
+            traffic.messages_out += 1
+            traffic.bytes_out += outward
 
 
 def _over(session: ActiveSession) -> SessionEnded:
@@ -290,11 +292,12 @@ def _broken(session: ActiveSession, error: Exception) -> Exception:
 
 
 def _error(request: web.Request, error: Exception) -> web.Response:
-    status, problem, headers = middleware.describe(request, error)
-    code = problem["code"]
-    status, name = _W3C.get(code, (500, "unknown error"))
-    if request.path.endswith("/session") and code in _NOT_CREATED:
-        name = "session not created"
+    ours, problem, headers = middleware.describe(request, error)
+    begins = request.method == "POST" and request.path.endswith("/session")
+    status, name = _W3C.get(
+        problem["code"],
+        (ours if ours in _OURS else 500, "session not created" if begins else "unknown error"),
+    )
     if status == 401:
         headers["WWW-Authenticate"] = 'Basic realm="browsercloud"'  # Java's client waits for it
     value = {"error": name, "message": problem["message"], "stacktrace": ""}

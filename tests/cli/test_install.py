@@ -44,7 +44,9 @@ class Machine:
             kind=kind, path="/x/chrome" if there else None, start_seconds=0.1 if there else None
         )
 
-    def look_up_driver(self, browsers: Sequence[BrowserFacts]) -> DriverFacts:
+    def look_up_driver(
+        self, browsers: Sequence[BrowserFacts], setting: object = None
+    ) -> DriverFacts:
         """There once a command has asked for it by name, and before that a remedy."""
         there = any("driver" in command for command in self.commands)
         path = "/x/chromedriver" if there and self.drives else None

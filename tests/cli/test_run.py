@@ -109,10 +109,10 @@ def reasons(server: Serving, within: float = 10) -> list[str]:
     return [record["releaseReason"] for record in ended]
 
 
-@pytest.mark.parametrize("name", ["puppeteer.js", "playwright.mjs", "sync.py", "async.py"])
+@pytest.mark.parametrize("name", ["puppeteer.js", "async.py", "by_selenium.py"])
 def test_a_script(folder: Path, site: Site, root: Path, name: str) -> None:
     """Embedded: output and code are the script's; one line says the session, without a token."""
-    script = written(folder, name, existing.SCRIPTS[name])
+    script = written(folder, name, existing.SCRIPTS.get(name, existing.SELENIUM))
     code, out, err = ran(folder, script, site.url)
     assert (0, "Home\n") == (code, out), err
     assert f"browsercloud: {name} runs in session " in err

@@ -14,12 +14,12 @@ from selenium.common.exceptions import NoSuchElementException, WebDriverExceptio
 from selenium.webdriver import Remote
 from selenium.webdriver.common.by import By
 
-from browsercloud import BrowserCloud, ConnectionFailed, UsageError
+from browsercloud import BrowserCloud, ConnectionFailed, LaunchFailed, UsageError
 from browsercloud.client.adapters import selenium as module
 from browsercloud.models import SessionStatus
-from tests.browser.test_chromedriver import drivers
+from tests.browser.test_chromedriver import drivers, program
 from tests.conftest import Site
-from tests.leaks import nothing_is_left
+from tests.leaks import browsers, nothing_is_left
 
 
 @pytest.fixture
@@ -138,6 +138,20 @@ async def test_without_the_extra_it_says_which(
     with pytest.raises(UsageError, match=r"pip install 'browsercloud\[selenium\]'"):
         client.session(adapter="selenium")
     assert 0 == (await client.sessions.list()).total_count
+
+
+async def test_a_chromedriver_that_cannot_be_had_says_what_to_do(root: Path) -> None:
+    """None at the path that was given, or one of another version; no browser is started for it."""
+    other = program(root / "other", "echo ChromeDriver 99.0.0.1")
+    for path, says in (
+        (root / "none", "which is no program"),
+        (other, r"99\.0\.0\.1.*does not fit"),
+    ):
+        async with BrowserCloud(chromedriver=path) as client:
+            with pytest.raises(LaunchFailed, match=f"(?s){says}.*browsercloud install"):
+                async with client.session(adapter="selenium", browser="headless-shell"):
+                    pass
+            assert [] == browsers(root)
 
 
 async def test_puppeteer_has_no_driver_in_python(client: BrowserCloud) -> None:

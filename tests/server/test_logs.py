@@ -145,6 +145,9 @@ async def test_ids_reach_tasks_and_not_what_comes_later(lines: Lines) -> None:
         "%3Ftoken%3DSECRET",
         "cannot connect to ws://127.0.0.1:1/devtools/browser/SECRET",
         "bc_SECRET" + "x" * 40,
+        f"http://h/v1/sessions/x/webdriver/SECRET{'x' * 40}/session",
+        f"http://h/v1/sessions/x/webdriver%2FSECRET{'x' * 40}%2Fsession",
+        f"no {'0' * 32}.0123456789abcdef.SECRET{'x' * 40} here",
     ],
 )
 def test_a_foreign_errors_secret_is_taken_out(lines: Lines, text: str) -> None:

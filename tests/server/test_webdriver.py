@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +27,7 @@ from yarl import URL
 from browsercloud.engines.local import LocalEngine
 from tests.browser.test_chromedriver import drivers, program
 from tests.conftest import Site
+from tests.nodes import NODE, node_modules
 from tests.processes import until
 from tests.server.conftest import KEY, OTHER_KEY, Cloud, StartCloud
 from tests.server.driving import connect, driven
@@ -82,22 +88,78 @@ async def test_two_drivers_drive_one_session(real_cloud: Cloud, site: Site) -> N
     assert 1 == len(drivers(Path(real_cloud.engine.data_dir)))
 
 
-async def test_playwright_and_selenium_see_the_same_tabs(real_cloud: Cloud, site: Site) -> None:
-    """What one opens, the other one finds."""
+PUPPETEER = """
+const puppeteer = require('puppeteer-core');
+(async () => {
+  const browser = await puppeteer.connect({browserWSEndpoint: process.env.ADDRESS});
+  const page = await browser.newPage();
+  await page.goto(process.argv[2]);
+  console.log('open');
+  for await (const line of process.stdin) {
+    console.log(JSON.stringify((await browser.pages()).map(one => one.url()).sort()));
+    await browser.disconnect();
+    break;
+  }
+})();
+"""
+
+
+@asynccontextmanager
+async def puppeteer(root: Path, address: str, url: str) -> AsyncIterator[Process]:
+    """Puppeteer in Node with a page at *url*; told something, it says what is open, and leaves."""
+    (root / "node_modules").symlink_to(node_modules())
+    script = root / "puppeteer.cjs"
+    script.write_text(PUPPETEER)
+    node = await asyncio.create_subprocess_exec(
+        NODE, str(script), url, stdin=PIPE, stdout=PIPE, env=os.environ | {"ADDRESS": address}
+    )
+    try:
+        assert node.stdout is not None
+        assert b"open\n" == await node.stdout.readline()
+        yield node
+    finally:
+        if node.returncode is None:
+            node.kill()
+        await node.communicate()
+
+
+async def test_all_tools_at_once_see_the_same_tabs(
+    real_cloud: Cloud, site: Site, root: Path
+) -> None:
+    """Two Playwrights, Puppeteer in Node and Selenium on one session: what one opens, all find."""
+    site.pages.update({f"/{n}": f"<title>{n}</title>" for n in ("one", "two", "node", "driver")})
     record = await real_cloud.create(**SHELL)
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.connect_over_cdp(record["websocketUrl"])
+    address = record["websocketUrl"]
+    async with (
+        async_playwright() as playwright,
+        puppeteer(root, address, f"{site.url}/node") as node,
+    ):
+        first, second = [await playwright.chromium.connect_over_cdp(address) for _ in range(2)]
         driver = await driven(lambda: connect(record["webdriverUrl"]))
-        await driven(lambda: driver.get(site.url))
-        context = browser.contexts[0]
-        (page,) = context.pages
-        await until(lambda: page.url == f"{site.url}/", "Playwright has heard of the page")
-        await context.new_page()
-        assert 2 == len(await driven(lambda: driver.window_handles))
         await driven(lambda: driver.switch_to.new_window("tab"))
-        await until(lambda: len(context.pages) == 3, "Playwright has heard of the new tab")
-        await driven(driver.quit)
-        await browser.close()
+        await driven(lambda: driver.get(f"{site.url}/driver"))
+        for browser, name in ((first, "one"), (second, "two")):
+            await (await browser.contexts[0].new_page()).goto(f"{site.url}/{name}")
+        tabs = sorted(
+            ["about:blank", *(f"{site.url}/{n}" for n in ("driver", "node", "one", "two"))]
+        )
+        for browser in (first, second):
+            seen = browser.contexts[0]
+            await until(lambda: tabs == sorted(page.url for page in seen.pages), "all see it")  # noqa: B023
+        told, _ = await node.communicate(b"now\n")
+        assert (0, tabs) == (node.returncode, json.loads(told))
+
+        def urls() -> list[str]:
+            found = []
+            for handle in driver.window_handles:
+                driver.switch_to.window(handle)
+                found.append(driver.current_url)
+            driver.quit()
+            return sorted(found)
+
+        assert tabs == await driven(urls)
+        await first.close()
+        await second.close()
 
 
 async def test_a_key_or_a_basic_token_opens_it_and_nothing_else(real_cloud: Cloud) -> None:
@@ -221,13 +283,15 @@ async def test_commands_are_driver_traffic(real_cloud: Cloud, site: Site) -> Non
     driver = await driven(lambda: connect(record["webdriverUrl"]))
     active = real_cloud.parts.sessions.live(record["id"])
     assert active is not None
-    traffic = active.traffic
-    traffic.last, before = 0.0, (traffic.messages_in, traffic.messages_out)
+    both = (active.traffic, real_cloud.parts.totals)
+    active.traffic.last = 0.0
+    before = [(traffic.messages_in, traffic.messages_out) for traffic in both]
     await driven(lambda: driver.get(site.url))
-    assert traffic.last > 0
-    assert (before[0] + 1, before[1] + 1) == (traffic.messages_in, traffic.messages_out)
-    assert traffic.bytes_in > len(site.url)
-    assert traffic.bytes_out > 0
+    assert active.traffic.last > 0
+    for traffic, (sent, got) in zip(both, before, strict=True):
+        assert (sent + 1, got + 1) == (traffic.messages_in, traffic.messages_out)
+        assert traffic.bytes_in > len(site.url)
+        assert traffic.bytes_out > 0
     await driven(driver.quit)
 
 

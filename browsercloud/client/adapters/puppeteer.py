@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Unpack
 
 from browsercloud.client.lease import Lease
+from browsercloud.client.options import SessionArgs, build_options
 from browsercloud.client.scripts import ScriptRun, Stream, command_for
-from browsercloud.client.sessions import SessionArgs, Sessions, build_options
+from browsercloud.client.sessions import Sessions
 from browsercloud.errors import UsageError
 from browsercloud.models import Session
 

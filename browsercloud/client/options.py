@@ -1,0 +1,119 @@
+"""A session's options as the caller gives them: keywords in seconds, checked before any network."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
+
+import attrs
+
+from browsercloud import wire
+from browsercloud.errors import InvalidRequest, UsageError
+from browsercloud.models import (
+    LATER_OPTIONS,
+    MAX_TIMEOUT,
+    Adapter,
+    Browser,
+    Dimensions,
+    SessionOptions,
+)
+
+
+class SessionArgs(TypedDict, total=False):
+    """The options of a session as keywords; `SessionOptions` says what each means."""
+
+    timeout: float
+    idle_timeout: float | None
+    adapter: Adapter | Literal["playwright", "puppeteer", "selenium"]
+    browser: Browser | Literal["chromium", "headless-shell"]
+    dimensions: Dimensions | tuple[int, int]
+    headless: bool
+    user_agent: str | None
+    name: str | None
+    build: str | None
+    metadata: Mapping[str, str]
+
+
+def build_options(options: SessionOptions | None, changes: Mapping[str, Any]) -> SessionOptions:
+    """*options* with *changes*, checked as the server checks them.
+
+    Raises `UsageError` for a name that is no option or a time in the wrong unit, `InvalidRequest`
+    for a value that the server would refuse.
+    """
+    if options is not None and not isinstance(options, SessionOptions):
+        raise UsageError(
+            f"options must be SessionOptions, not {options!r}; single options are keywords, "
+            "such as browser='chromium'"
+        )
+    body = {} if options is None else changed(options)
+    for name, value in changes.items():
+        body[_wire_name(name)] = _wire_value(name, value)
+    body = {name: value for name, value in body.items() if value is not None}
+    try:
+        return wire.read(body, SessionOptions)
+    except InvalidRequest as error:
+        raise wire.invalid([_in_python(problem) for problem in error.details]) from None
+
+
+def _in_python(problem: Mapping[str, str]) -> tuple[str, str]:
+    """A path and its reason, with the option called as the caller calls it."""
+    path = problem["path"]
+    for attribute in attrs.fields(SessionOptions):
+        path = re.sub(rf"^{wire.camel(attribute.name)}\b", attribute.name, path)
+    return path, problem["reason"]
+
+
+def check_session_id(value: str) -> str:
+    """A UUID in canonical form; anything else is `UsageError`."""
+    try:
+        return wire.read_session_id(value)
+    except ValueError as error:
+        raise UsageError(f"session_id: {error}") from None
+
+
+def _wire_name(name: str) -> str:
+    known = [attribute.name for attribute in attrs.fields(SessionOptions)]
+    if name in known:
+        return wire.camel(name)
+    for later, python in LATER_OPTIONS.items():
+        if name == python:
+            raise wire.invalid([(name, f"this version does not offer it ({later} on the wire)")])
+    close = difflib.get_close_matches(name, [*known, "session_id"], n=1)
+    known.append("session_id")
+    hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+    raise UsageError(f"{name}: there is no such option{hint}")
+
+
+def _wire_value(name: str, value: Any) -> Any:
+    match value:
+        case Dimensions():
+            return wire.dump(value)
+        case (width, height) if name == "dimensions":
+            return {"width": width, "height": height}
+        case _ if name == "dimensions":
+            raise wire.invalid([(name, f"must be (width, height) in pixels, not {value!r}")])
+        case _ if name in ("timeout", "idle_timeout") and value is not None:
+            return milliseconds(value, name)
+        case _:
+            return value
+
+
+def milliseconds(seconds: Any, name: str = "timeout") -> int:
+    """Seconds as they go over the wire. Raises `UsageError` for what must be milliseconds."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or math.isnan(seconds):
+        raise wire.invalid([(name, f"must be a number of seconds, not {seconds!r}")])
+    if seconds > MAX_TIMEOUT:
+        raise UsageError(
+            f"{name}: {seconds:g} seconds is more than 24 hours; timeouts are in seconds here: "
+            f"did you mean {seconds / 1000:g}?"
+        )
+    return math.ceil(max(seconds, -1) * 1000)
+
+
+def changed(options: SessionOptions) -> dict[str, Any]:
+    """The options that are not the default, in wire form."""
+    plain = wire.dump(SessionOptions())
+    return {name: value for name, value in wire.dump(options).items() if value != plain[name]}
