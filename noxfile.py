@@ -60,7 +60,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """Run every example as a user would."""
-    session.install("-e", ".")
+    session.install("-e", ".[examples]")
     session.run("browsercloud", "install")
     for example in sorted(Path("examples").glob("*.py")):
         session.run("python", str(example))
