@@ -210,6 +210,17 @@ async def test_an_action_that_cannot_be_meant_is_refused(
     assert (400, [path]) == (status, [each["path"] for each in answer["error"]["details"]])
 
 
+async def test_an_action_counts_as_traffic(cloud: Cloud) -> None:
+    """A session that is driven by hand is not idle, whatever comes of the action."""
+    record = await cloud.create()
+    session = cloud.parts.sessions.live(record["id"])
+    assert session is not None
+    before, path = session.traffic.last, f"/v1/sessions/{record['id']}/computer"
+    status, _ = await cloud.call("POST", path, json={"action": "get_cursor_position"})
+    assert 502 == status  # there is no browser
+    assert session.traffic.last > before
+
+
 async def test_a_listing_walks_all_pages_and_ends(cloud: Cloud, client: AsyncSteel) -> None:
     """Newest first, page by page as the client itself asks, and by state."""
     ids = [(await client.sessions.create()).id for _ in range(5)]

@@ -45,6 +45,7 @@ class Later:
             f"Not Implemented: `invalid_request`, as there is no part for it yet: {self.part}.",
             "application/json",
             {"$ref": "#/components/schemas/Error"},
+            headers={"X-Should-Retry": "`false`: asking again is of no use."},
         )
         return Operation(path=told, answers={STATUS: refusal})
 
