@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,11 +22,14 @@ from browsercloud.cdp.actions import (
     TypeText,
     Wait,
 )
-from browsercloud.cdp.connection import CdpConnection
+from browsercloud.cdp.connection import CdpConnection, CdpError
 from browsercloud.cdp.keys import MODIFIERS, Key, find_key, on_keyboard, shifted
 
 INPUT_TIMEOUT = 10.0
 """How long a page may take for one event, in seconds. One that shows a dialog takes for ever."""
+
+GIVE_UP_PATIENCE = 1.0
+"""How long a page may take to hear that keys and buttons are up after a failure, in seconds."""
 
 BUTTONS: Mapping[str, int] = {"left": 1, "right": 2, "middle": 4, "back": 8, "forward": 16}
 """The bits by which events tell what is held."""
@@ -123,8 +127,10 @@ class _Hand:
             await self._button("left", down=True)
             for point in rest:
                 await self._move(point)
-        finally:
-            await self._button("left", down=False)
+        except BaseException:
+            await self._give_up(self._button("left", down=False))
+            raise
+        await self._button("left", down=False)
 
     async def _scroll(self, action: Scroll) -> None:
         if action.coordinates is not None:
@@ -163,10 +169,21 @@ class _Hand:
             for name in names:
                 await self._press(name, down)
             yield
-        finally:
-            for key in reversed(down):
-                self._modifiers &= ~MODIFIERS.get(key.key, 0)
-                await self._send("Input.dispatchKeyEvent", key.up(self._modifiers))
+        except BaseException:
+            await self._give_up(self._release(down))
+            raise
+        await self._release(down)
+
+    async def _release(self, down: Iterable[Key]) -> None:
+        for key in reversed([*down]):
+            self._modifiers &= ~MODIFIERS.get(key.key, 0)
+            await self._send("Input.dispatchKeyEvent", key.up(self._modifiers))
+
+    async def _give_up(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let go after a failure, if the page still hears it; the failure is what is told."""
+        with contextlib.suppress(CdpError, TimeoutError):
+            async with asyncio.timeout(GIVE_UP_PATIENCE):
+                await work
 
     async def _press(self, name: str, down: list[Key]) -> None:
         key = find_key(name)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import inspect
 import json
+import logging
 import re
 import struct
 import uuid
@@ -114,7 +115,9 @@ for (const kind of ["mousedown", "mousemove", "mouseup", "dblclick", "contextmen
 </script>"""
 
 
-async def test_an_async_program_moves_mouse_and_keyboard(real_cloud: Cloud, site: Site) -> None:
+async def test_an_async_program_moves_mouse_and_keyboard(
+    real_cloud: Cloud, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
     """Every action of the computer does to the page what a hand would."""
     site.pages["/play"] = PLAYGROUND
     async with AsyncSteel(steel_api_key=KEY, base_url=real_cloud.url) as client:
@@ -176,12 +179,16 @@ async def test_an_async_program_moves_mouse_and_keyboard(real_cloud: Cloud, site
             await do("press_key", keys=["x"])
             assert ("x", "AB!") == (await front.input_value("input"), await value())
 
+            await front.evaluate("void (onkeydown = event => document.title = event.key)")
+            held = asyncio.create_task(do("press_key", keys=["Shift", "y"], duration=30))
             waiting = asyncio.create_task(do("wait", duration=30))
-            await asyncio.sleep(0.05)  # so that it is waiting; it would be told the same otherwise
+            await front.wait_for_function("document.title === 'Y'")
             await client.sessions.release_all()
-            with pytest.raises(steel.APIStatusError) as caught:
-                await waiting
-            assert 410 == caught.value.status_code
+            for broken_off in (held, waiting):
+                with pytest.raises(steel.APIStatusError) as caught:
+                    await broken_off
+                assert 410 == caught.value.status_code
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 @pytest.mark.parametrize(
