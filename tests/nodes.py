@@ -1,4 +1,8 @@
-"""Node, npm and the Node packages that tests run scripts with, pinned and kept between runs."""
+"""Node, npm and the Node packages that tests run scripts with, pinned and kept between runs.
+
+Node comes from a wheel, npm with it: neither needs to be on the machine. `python -m tests.nodes`
+installs the packages, and says where both are.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +41,7 @@ def node_modules() -> Path:
         home.mkdir(parents=True, exist_ok=True)
         making = Path(tempfile.mkdtemp(prefix="new-", dir=home))
         (making / "package.json").write_text(wanted)
+        # npm says on standard error what is wrong.
         subprocess.run(
             [NODE, NPM, "install", "--ignore-scripts", "--no-audit", "--no-fund"],
             cwd=making,
@@ -50,3 +55,7 @@ def node_modules() -> Path:
             assert folder.exists()  # another run was faster
             shutil.rmtree(making)
     return folder / "node_modules"
+
+
+if __name__ == "__main__":
+    print(NODE, node_modules(), sep="\n")

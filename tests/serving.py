@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from tests.leaks import MARK, wait_until_nothing_is_left
 
 KEY = "a-key-for-tests"
 SERVE = [sys.executable, "-m", "browsercloud", "serve"]
@@ -26,6 +32,8 @@ class Serving:
         self.url = url
         self.key = KEY
         self.data_dir = data_dir
+        self.known: set[str] = set()
+        """Sessions of tests before this one."""
 
     def kill(self) -> None:
         """SIGKILL: it has no chance to clean up."""
@@ -47,12 +55,40 @@ class Serving:
         """The records, once so many have ended and no other is left."""
         end = time.monotonic() + within
         while True:
-            records: list[dict[str, Any]] = self.get("/v1/sessions")["sessions"]
+            listed: list[dict[str, Any]] = self.get("/v1/sessions?limit=100")["sessions"]
+            records = [record for record in listed if record["id"] not in self.known]
             over = [record for record in records if record["status"] in ("released", "failed")]
             if len(over) == ended == len(records):
                 return over
             assert time.monotonic() < end, records
             time.sleep(0.02)
+
+    def next_test(self) -> None:
+        """What is listed now has nothing to do with the test that begins."""
+        self.known = {each["id"] for each in self.get("/v1/sessions?limit=100")["sessions"]}
+
+    def no_session_is_left(self, within: float = 5.0) -> None:
+        """Return when no folder of a session is left, which goes when its processes have."""
+        end = time.monotonic() + within
+        while found := list((self.data_dir / "sessions").glob("*")):
+            assert time.monotonic() < end, found
+            time.sleep(0.02)
+
+
+@contextmanager
+def shared_server(*arguments: str) -> Iterator[Serving]:
+    """For all tests of a module, in a folder of its own; at the end nothing of it is left."""
+    folder = Path(tempfile.mkdtemp(prefix="bc-", dir="/tmp"))
+    try:
+        with ExitStack() as stack:
+            with pytest.MonkeyPatch.context() as environ:
+                environ.setenv("TMPDIR", str(folder))
+                environ.setenv(MARK, str(folder))
+                server = stack.enter_context(serving(folder, *arguments))
+            yield server
+        wait_until_nothing_is_left(folder, 5)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

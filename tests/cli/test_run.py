@@ -21,9 +21,9 @@ from browsercloud.cli import _apart
 from tests import existing
 from tests.conftest import Site
 from tests.leaks import wait_until_nothing_is_left
-from tests.nodes import NODE, node_modules
+from tests.nodes import node_modules
 from tests.processes import alive
-from tests.serving import KEY, Serving, serving
+from tests.serving import KEY, Serving, shared_server
 
 RUN = [sys.executable, "-m", "browsercloud", "run", "--browser", "headless-shell"]
 PATIENCE = 30
@@ -51,11 +51,19 @@ def folder(root: Path, modules: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return project
 
 
-@pytest.fixture
-def server(root: Path) -> Iterator[Serving]:
-    """`browsercloud serve`, to see from outside what became of a session."""
-    with serving(root, "--lease-grace", "0.5") as server:
+@pytest.fixture(scope="module")
+def one_server() -> Iterator[Serving]:
+    """`browsercloud serve`, for all tests here."""
+    with shared_server("--lease-grace", "0.5") as server:
         yield server
+
+
+@pytest.fixture
+def server(one_server: Serving) -> Iterator[Serving]:
+    """To see from outside what became of a session: none may be left."""
+    one_server.next_test()
+    yield one_server
+    one_server.no_session_is_left()
 
 
 @contextmanager
@@ -181,9 +189,13 @@ def test_a_session_that_ends_first(folder: Path, server: Serving) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("ever.js", existing.FOR_EVER), ("ever.py", existing.FOR_EVER_PY)]
+    ("name", "text", "number", "code"),
+    [
+        ("ever.js", existing.FOR_EVER, signal.SIGINT, 130),
+        ("ever.js", existing.FOR_EVER, signal.SIGTERM, 143),
+        ("ever.py", existing.FOR_EVER_PY, signal.SIGINT, 130),
+    ],
 )
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted(
     folder: Path, server: Serving, name: str, text: str, number: signal.Signals, code: int
 ) -> None:
@@ -309,16 +321,13 @@ def test_when_we_are_killed_with_our_server(folder: Path, root: Path) -> None:
     ("words", "says"),
     [
         (["none.js"], "there is no script none.js"),
-        (["script.rb"], "cannot be told from its name"),
         (["--node", "./none", "ok.js"], "give the path of Node 20 or newer"),
-        (["--python", "./none", "ok.py"], "give the path of an interpreter"),
         (["--url", "ftp://x", "ok.js"], "url: must be http://"),
     ],
 )
 def test_what_cannot_be_meant(folder: Path, words: list[str], says: str) -> None:
     """An error with the remedy, before anything is started."""
-    for name in ("script.rb", "ok.js", "ok.py"):
-        written(folder, name, "")
+    written(folder, "ok.js", "")
     code, out, err = ran(folder, *words)
     assert (1, "") == (code, out)
     assert says in err
@@ -332,10 +341,3 @@ def test_a_server_that_is_not_there(folder: Path) -> None:
     code, out, err = ran(folder, "--url", "http://127.0.0.1:1", "--api-key", "k", script)
     assert (1, "") == (code, out)
     assert "http://127.0.0.1:1" in err
-
-
-def test_another_node(folder: Path, site: Site) -> None:
-    """`--node` is what the script runs with."""
-    text = existing.PUPPETEER_ESM + "console.log(process.execPath);"
-    script = written(folder, "which.mjs", text)
-    assert (0, f"Home\n{NODE}\n") == ran(folder, "--node", NODE, script, site.url)[:2]

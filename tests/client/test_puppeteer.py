@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import subprocess
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +15,8 @@ import pytest
 from browsercloud import BrowserCloud, InvalidRequest, SessionTimedOut, UsageError
 from browsercloud.client import scripts
 from browsercloud.client.scripts import command_for
+from browsercloud.local import LocalServer
+from browsercloud.testing import IdleEngine
 from tests import existing
 from tests.conftest import Site
 from tests.leaks import browsers
@@ -39,6 +37,14 @@ async def client() -> AsyncIterator[BrowserCloud]:
     """A client with an embedded server."""
     async with BrowserCloud() as client:
         yield client
+
+
+@pytest.fixture
+async def idle() -> AsyncIterator[BrowserCloud]:
+    """A client of a server whose sessions have no browser, for scripts that never reach one."""
+    async with LocalServer(engine=IdleEngine()) as server:
+        async with BrowserCloud(server.url, api_key=server.api_key) as client:
+            yield client
 
 
 @pytest.fixture
@@ -71,6 +77,15 @@ async def run(client: BrowserCloud, script: Path, *args: str, **more: Any) -> Ou
             script, session, args, stdout=stdout, stderr=stderr, **(options | more)
         )
     return Outcome(code, out.read_text(), err.read_text())
+
+
+async def run_all(
+    client: BrowserCloud, folder: Path, texts: Mapping[str, str], *args: str, **more: Any
+) -> dict[str, Outcome]:
+    """Run all of these, by name, at the same time, each in a session of its own."""
+    paths = [written(folder, name, text) for name, text in texts.items()]
+    runs = (run(client, path, *args, **more) for path in paths)
+    return dict(zip(texts, await asyncio.gather(*runs), strict=True))
 
 
 def written(folder: Path, name: str, text: str) -> Path:
@@ -124,27 +139,29 @@ async def test_puppeteer_connects(client: BrowserCloud, folder: Path) -> None:
 # ---------------------------------------------------------------------------------- running
 
 
-@pytest.mark.parametrize("name", existing.SCRIPTS)
-async def test_scripts_run_unchanged(
-    client: BrowserCloud, folder: Path, site: Site, name: str
-) -> None:
+async def test_scripts_run_unchanged(client: BrowserCloud, folder: Path, site: Site) -> None:
     """What a script launches is the session; its output and its end are its own."""
-    script = written(folder, name, existing.SCRIPTS[name])
-    outcome = await run(client, script, site.url, node=NODE if script.suffix != ".py" else None)
-    assert (0, "Home\n") == (outcome.code, outcome.out), outcome.err
-    assert "/" in [path for path, _ in site.seen]
-    await all_released(client, 1)
+    found = await run_all(client, folder, existing.SCRIPTS, site.url, node=NODE)
+    said = {name: (outcome.code, outcome.out, outcome.err) for name, outcome in found.items()}
+    assert dict.fromkeys(found, (0, "Home\n")) == {name: one[:2] for name, one in said.items()}, (
+        said
+    )
+    assert len(found) <= [path for path, _ in site.seen].count("/")
+    await all_released(client, len(found))
 
 
-@pytest.mark.parametrize("name", ["puppeteer.mjs", "puppeteer-core.mjs", "playwright.mjs"])
-async def test_older_node(client: BrowserCloud, folder: Path, site: Site, name: str) -> None:
+async def test_older_node(client: BrowserCloud, folder: Path, site: Site) -> None:
     """A Node whose loader's hooks are on a thread of their own; the user's NODE_OPTIONS stay."""
     older = "require('module').registerHooks = undefined; globalThis.older = true;"
     written(folder, "older.cjs", older)
-    script = written(folder, name, existing.SCRIPTS[name] + "\nconsole.log(globalThis.older);")
+    texts = {
+        name: existing.SCRIPTS[name] + "\nconsole.log(globalThis.older, process.execPath);"
+        for name in ("puppeteer-core.mjs", "playwright.mjs")
+    }
     env = {"NODE_OPTIONS": "--require ./older.cjs"}
-    outcome = await run(client, script, site.url, node=NODE, env=env, cwd=folder)
-    assert (0, "Home\ntrue\n") == (outcome.code, outcome.out), outcome.err
+    found = await run_all(client, folder, texts, site.url, node=NODE, env=env, cwd=folder)
+    for outcome in found.values():
+        assert (0, f"Home\ntrue {NODE}\n") == (outcome.code, outcome.out), outcome.err
 
 
 async def test_the_runner_of_playwright_test(client: BrowserCloud, folder: Path) -> None:
@@ -213,55 +230,46 @@ async def test_close_ends_what_the_script_opened(client: BrowserCloud, folder: P
     assert (0, "1 1\nfalse\n" * 2) == (outcome.code, outcome.out), outcome.err
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("firefox.js", "require('playwright').firefox.launch()"),
-        ("product.js", "require('puppeteer').launch({browser: 'firefox'})"),
-        ("bidi.js", "require('puppeteer').launch({protocol: 'webDriverBiDi'})"),
-        ("server.js", "require('playwright').chromium.launchServer()"),
-        (
-            "webkit.py",
-            "from playwright.sync_api import *\nwith sync_playwright() as p: p.webkit.launch()",
-        ),
-        ("gecko.py", "from selenium import webdriver\nwebdriver.Firefox()"),
-        ("edge.py", "from selenium import webdriver\nwebdriver.Edge()"),
-    ],
-)
-async def test_what_no_session_is(client: BrowserCloud, folder: Path, name: str, text: str) -> None:
+async def test_what_no_session_is(idle: BrowserCloud, folder: Path) -> None:
     """Another browser, or another protocol, is an error of the script that says so."""
-    outcome = await run(client, written(folder, name, text))
-    assert 1 == outcome.code
-    assert "does not work in a session: " in outcome.err
-    await all_released(client, 1)
+    playwright = "from playwright.sync_api import *\nwith sync_playwright() as p: "
+    texts = {
+        "firefox.js": "require('playwright').firefox.launch()",
+        "product.js": "require('puppeteer').launch({browser: 'firefox'})",
+        "bidi.js": "require('puppeteer').launch({protocol: 'webDriverBiDi'})",
+        "server.js": "require('playwright').chromium.launchServer()",
+        "webkit.py": playwright + "p.webkit.launch()",
+        "gecko.py": "from selenium import webdriver\nwebdriver.Firefox()",
+        "edge.py": "from selenium import webdriver\nwebdriver.Edge()",
+    }
+    for name, outcome in (await run_all(idle, folder, texts)).items():
+        assert 1 == outcome.code, name
+        assert "does not work in a session: " in outcome.err, name
+    await all_released(idle, len(texts))
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "code", "says"),
-    [
-        ("throw.js", existing.PUPPETEER_CJS.replace("process.argv[2]", "nothing"), 1, "nothing is"),
-        ("exit.mjs", "process.exit(7)", 7, ""),
-        ("syntax.js", "const = 1", 1, "SyntaxError"),
-        ("raise.py", "raise SystemExit(3)", 3, ""),
-        ("signal.py", "import os; os.kill(os.getpid(), 15)", 143, ""),
-    ],
-)
-async def test_its_exit_code(
-    client: BrowserCloud, folder: Path, name: str, text: str, code: int, says: str
-) -> None:
+async def test_its_exit_code(idle: BrowserCloud, folder: Path) -> None:
     """The script's code comes back, 128 and the number for a signal; the session is gone."""
-    outcome = await run(client, written(folder, name, text))
-    assert code == outcome.code
-    assert says in outcome.err
-    await all_released(client, 1)
+    scripts = {
+        "throw.js": ("(async () => { throw new Error('enough') })()", 1, "enough"),
+        "exit.mjs": ("process.exit(7)", 7, ""),
+        "syntax.js": ("const = 1", 1, "SyntaxError"),
+        "raise.py": ("raise SystemExit(3)", 3, ""),
+        "signal.py": ("import os; os.kill(os.getpid(), 15)", 143, ""),
+    }
+    found = await run_all(idle, folder, {name: text for name, (text, *_) in scripts.items()})
+    for name, (_, code, says) in scripts.items():
+        assert code == found[name].code, name
+        assert says in found[name].err, name
+    await all_released(idle, len(scripts))
 
 
-async def test_its_input(client: BrowserCloud, folder: Path) -> None:
+async def test_its_input(idle: BrowserCloud, folder: Path) -> None:
     """Standard input is the script's."""
     script = written(folder, "echo.py", "import sys; print(sys.stdin.read().upper())")
     given = written(folder, "in.txt", "hello")
     with given.open() as stdin:
-        assert "HELLO\n" == (await run(client, script, stdin=stdin)).out
+        assert "HELLO\n" == (await run(idle, script, stdin=stdin)).out
 
 
 async def test_the_token_is_in_the_environment_only(client: BrowserCloud, folder: Path) -> None:
@@ -276,13 +284,16 @@ async def test_the_token_is_in_the_environment_only(client: BrowserCloud, folder
             token = address.partition("token=")[2]
             assert running.session.websocket_url == address
             assert all(token not in word for word in process.cmdline())
-    for name in ("puppeteer.mjs", "playwright.mjs", "sync.py", "async.py"):
-        ended = await client.sessions.create(browser=SHELL)
-        await client.sessions.release(ended.id)
-        outcome = await run(client, written(folder, name, existing.SCRIPTS[name]), session=ended)
-        assert 1 == outcome.code
-        assert "Error" in outcome.err
-        assert ended.websocket_url.partition("token=")[2] not in outcome.err
+    ended = await client.sessions.create(browser=SHELL)
+    await client.sessions.release(ended.id)
+    texts = {
+        name: existing.SCRIPTS[name] for name in ("puppeteer.js", "playwright.mjs", "async.py")
+    }
+    texts["sync.py"] = existing.PYTHON_SYNC
+    for name, outcome in (await run_all(client, folder, texts, session=ended)).items():
+        assert 1 == outcome.code, name
+        assert "Error" in outcome.err, name
+        assert ended.websocket_url.partition("token=")[2] not in outcome.err, name
 
 
 async def test_cancelled(client: BrowserCloud, folder: Path) -> None:
@@ -341,79 +352,24 @@ async def test_the_own_sitecustomize_and_children(client: BrowserCloud, folder: 
 # --------------------------------------------------------------------------------- Selenium
 
 
-class _WebDriver(BaseHTTPRequestHandler):
-    """What this W3C client needs of a WebDriver, and a list of what it was asked."""
-
-    server: Any
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append(("POST", self.path, body))
-        if self.path == "/session":
-            wanted = body["capabilities"]["alwaysMatch"]
-            self._answer({"sessionId": "w", "capabilities": wanted})
-        else:
-            self._answer({} if self.path.endswith("cdp/execute") else None)
-
-    def do_GET(self) -> None:
-        self.server.asked.append(("GET", self.path, None))
-        self._answer("Home")
-
-    def do_DELETE(self) -> None:
-        self.server.asked.append(("DELETE", self.path, None))
-        self._answer(None)
-
-    def _answer(self, value: object) -> None:
-        content = json.dumps({"value": value}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def webdriver() -> Iterator[Any]:
-    """A WebDriver on loopback: `url`, `asked`."""
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _WebDriver)
-    server.daemon_threads = True
-    server.asked = []
-    server.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-async def test_selenium(client: BrowserCloud, folder: Path) -> None:
-    """`webdriver.Chrome` speaks to the session's WebDriver; what cannot be launched is left out."""
-    script = written(folder, "selenium_script.py", existing.SELENIUM)
-    with webdriver() as double:
-        env = {"BROWSERCLOUD_WEBDRIVER_URL": double.url}
-        outcome = await run(client, script, "http://x/", env=env)
-    assert (0, "Home\n") == (outcome.code, outcome.out), outcome.err
+async def test_selenium(client: BrowserCloud, folder: Path, site: Site) -> None:
+    """`webdriver.Chrome` drives the session by its WebDriver; what was launch is left out."""
+    text = existing.SELENIUM.replace("driver.quit()", "print(driver.capabilities)\ndriver.quit()")
+    outcome = await run(client, written(folder, "by_selenium.py", text), site.url)
+    assert 0 == outcome.code, outcome.err
     assert "Chrome() ignores: args" in outcome.err
-    wanted = double.asked[0][2]["capabilities"]["alwaysMatch"]
-    assert {} == wanted["goog:chromeOptions"]
-    assert ("chrome", "eager") == (wanted["browserName"], wanted["pageLoadStrategy"])
-    assert [
-        ("POST", "/session"),
-        ("POST", "/session/w/url"),
-        ("GET", "/session/w/title"),
-        ("POST", "/session/w/goog/cdp/execute"),
-        ("DELETE", "/session/w"),
-    ] == [asked[:2] for asked in double.asked]
+    title, capabilities = outcome.out.splitlines()
+    assert "Home" == title
+    assert "'pageLoadStrategy': 'eager'" in capabilities
+    (session,) = (await client.sessions.list()).sessions
+    assert f"'browsercloud:sessionId': '{session.id}'" in capabilities
+    await all_released(client, 1)
 
 
-async def test_selenium_without_a_webdriver(client: BrowserCloud, folder: Path) -> None:
+async def test_selenium_without_a_webdriver(idle: BrowserCloud, folder: Path) -> None:
     """Where the server has none, the script's error says so, and no chromedriver is started."""
     script = written(folder, "selenium_script.py", existing.SELENIUM)
-    outcome = await run(client, script, "http://x/", env={"BROWSERCLOUD_WEBDRIVER_URL": ""})
+    outcome = await run(idle, script, "http://x/", env={"BROWSERCLOUD_WEBDRIVER_URL": ""})
     assert 1 == outcome.code
     assert "Selenium does not work in a session: " in outcome.err
 

@@ -17,9 +17,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from browsercloud.server.logs import about, current_ids, formatter
-from tests.server.conftest import Cloud
+from browsercloud.testing import FailingEngine
+from tests.server.conftest import Cloud, StartCloud
 from tests.serving import KEY as SERVE_KEY
 from tests.serving import Serving, serving
 
@@ -213,6 +215,22 @@ async def test_a_session_that_ends_by_itself_belongs_to_no_request(
     assert "requestId" not in line
 
 
+async def test_a_hubs_lines_carry_the_session(start_cloud: StartCloud, lines: Lines) -> None:
+    """That of New Session, which has chosen the id itself, and those of a command."""
+    cloud = await start_cloud(FailingEngine())
+    body = {"capabilities": {"alwaysMatch": {}}}
+    await cloud.call("POST", "/wd/hub/session", json=body, headers={"X-Request-Id": "new"})
+    (row,) = (await cloud.call("GET", "/v1/sessions"))[1]["sessions"]
+    hub_id = f"{row['id'].replace('-', '')}.x.{'t' * 43}"
+    url = f"/wd/hub/session/{hub_id}/url"
+    assert (await cloud.call("GET", url, headers={"X-Request-Id": "go"}))[0] == 401
+    of_new = [line for line in lines.read() if line.get("requestId") == "new"]
+    assert row["id"] in {line.get("sessionId") for line in of_new}
+    (access,) = [line for line in lines.read() if line.get("requestId") == "go"]
+    assert access["sessionId"] == row["id"]
+    assert access["path"] == f"/wd/hub/session/{row['id'].replace('-', '')}.…/url"
+
+
 async def test_an_inner_failure_has_its_ids(
     cloud: Cloud, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +280,19 @@ def raw(server: Serving, request: bytes) -> None:
         assert connection.recv(1000)
 
 
+def webdriver_paths(session_id: str, token: str) -> Iterator[str]:
+    """Where WebDriver has its token in the path, also encoded in every way that is understood."""
+    bridge = f"/v1/sessions/{session_id}/webdriver/{token}/session/x/url"
+    hub = f"/wd/hub/session/{session_id.replace('-', '')}.x.{token}/url"
+    for path in (bridge, hub, hub.replace("-", ""), f"/wd/hub/session/{session_id}.x.{token}/url"):
+        yield path
+        for slash in ("%2F", "%2f", "%252F"):
+            yield "/" + path[1:].replace("/", slash)
+        yield path.replace("session", "%73ession").replace("webdriver", "web%64river")
+    yield bridge.replace("/webdriver/", "//webdriver//")
+    yield bridge.removesuffix("/session/x/url")
+
+
 async def knock(server: Serving, http: aiohttp.ClientSession) -> list[str]:
     """Use the server with secrets in every place; returns those that were in use."""
     mine = {"x-api-key": SERVE_KEY}
@@ -289,8 +320,9 @@ async def knock(server: Serving, http: aiohttp.ClientSession) -> list[str]:
         (f"{server.url}/sessions/{record['id']}/screenshot?token={token}", {}),
         (f"{server.url}/?token={token}", {}),
         (f"{server.url}/metrics?token={WRONG}", mine),
+        *((f"{server.url}{path}", {}) for path in webdriver_paths(record["id"], token)),
     ):
-        async with http.get(url, headers=headers) as reply:
+        async with http.get(URL(url, encoded=True), headers=headers) as reply:
             await reply.read()
     for url in (
         record["websocketUrl"],

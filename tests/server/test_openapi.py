@@ -29,6 +29,13 @@ SOMEBODY = "6f1c5e7a-0000-4000-8000-000000000000"
 DESCRIBED = [row for row in TABLE if not row.w3c]
 
 
+def test_webdriver_is_left_to_its_own_standard() -> None:
+    """Its errors and statuses are others; the README says where it is."""
+    left_out = {outside(row.path) for row in TABLE if row.w3c}
+    assert any("/wd/hub/" in path for path in left_out)
+    assert not [path for path in document()["paths"] if "webdriver" in path or "/wd/hub" in path]
+
+
 @cache
 def document() -> dict[str, Any]:
     """The document."""

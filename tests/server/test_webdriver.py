@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from cdp_use.client import CDPClient
 from playwright.async_api import async_playwright
 from selenium.common.exceptions import (
     InvalidSessionIdException,
@@ -126,7 +127,7 @@ async def puppeteer(root: Path, address: str, url: str) -> AsyncIterator[Process
 async def test_all_tools_at_once_see_the_same_tabs(
     real_cloud: Cloud, site: Site, root: Path
 ) -> None:
-    """Two Playwrights, Puppeteer in Node and Selenium on one session: what one opens, all find."""
+    """Two Playwrights, Puppeteer, Selenium and browser-use's CDP on one session: all see all."""
     site.pages.update({f"/{n}": f"<title>{n}</title>" for n in ("one", "two", "node", "driver")})
     record = await real_cloud.create(**SHELL)
     address = record["websocketUrl"]
@@ -146,6 +147,9 @@ async def test_all_tools_at_once_see_the_same_tabs(
         for browser in (first, second):
             seen = browser.contexts[0]
             await until(lambda: tabs == sorted(page.url for page in seen.pages), "all see it")  # noqa: B023
+        async with CDPClient(address) as cdp:
+            targets = (await cdp.send.Target.getTargets())["targetInfos"]
+            assert tabs == sorted(each["url"] for each in targets if each["type"] == "page")
         told, _ = await node.communicate(b"now\n")
         assert (0, tabs) == (node.returncode, json.loads(told))
 
@@ -184,50 +188,36 @@ async def test_a_key_or_a_basic_token_opens_it_and_nothing_else(real_cloud: Clou
         assert reply.headers["WWW-Authenticate"].startswith("Basic ")
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "body", "status", "error"),
-    [
+async def test_errors_are_the_protocols(real_cloud: Cloud) -> None:
+    """Status and word are those of the W3C's text, whoever found the fault."""
+    record = await real_cloud.create(**SHELL)
+    edge, slow = '{"browserName": "MicrosoftEdge"}', '{"pageLoadStrategy": "slow"}'
+    other = '{"browsercloud:options": {"userAgent": "x"}}'
+    for method, path, body, status, error in (
         ("GET", "session/0123456789abcdef/url", None, 404, "invalid session id"),
         ("GET", "nothing", None, 404, "unknown command"),
         ("POST", "session", "{", 400, "invalid argument"),
         ("POST", "session", "{}", 400, "invalid argument"),
-        (
-            "POST",
-            "session",
-            '{"capabilities": {"alwaysMatch": {"browserName": "MicrosoftEdge"}}}',
-            500,
-            "session not created",
-        ),
-        (
-            "POST",
-            "session",
-            '{"capabilities": {"alwaysMatch": {"pageLoadStrategy": "slow"}}}',
-            400,
-            "invalid argument",
-        ),
-        (
-            "POST",
-            "session",
-            '{"capabilities": {"alwaysMatch": {"browsercloud:options": {"userAgent": "x"}}}}',
-            500,
-            "session not created",
-        ),
-    ],
-)
-async def test_errors_are_the_protocols(
-    real_cloud: Cloud, method: str, path: str, body: str | None, status: int, error: str
-) -> None:
-    """Status and word are those of the W3C's text, whoever found the fault."""
+        ("POST", "session", asking(edge), 500, "session not created"),
+        ("POST", "session", asking(slow), 400, "invalid argument"),
+        ("POST", "session", asking(other), 500, "session not created"),
+    ):
+        url = f"{record['webdriverUrl']}/{path}"
+        async with real_cloud.http.request(method, url, data=body) as reply:
+            value = (await reply.json())["value"]
+            assert (status, error) == (reply.status, value["error"]), (path, body)
+
+
+def asking(capabilities: str) -> str:
+    """The body of New Session."""
+    return f'{{"capabilities": {{"alwaysMatch": {capabilities}}}}}'
+
+
+async def test_nothing_but_commands_reaches_chromedriver(real_cloud: Cloud) -> None:
+    """Its own New Session would start any program of the machine."""
     record = await real_cloud.create(**SHELL)
-    async with real_cloud.http.request(
-        method, f"{record['webdriverUrl']}/{path}", data=body
-    ) as reply:
-        assert (status, error) == (reply.status, (await reply.json())["value"]["error"])
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
+    body = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"binary": "/bin/true"}}}}
+    for path in (
         "session/",
         "session/x/../../session",
         "session/x/%2e%2e/%2e%2e/session",
@@ -235,16 +225,11 @@ async def test_errors_are_the_protocols(
         "session/%2e%2e/session",
         "session/a%2f..%2f../url",
         "shutdown",
-    ],
-)
-async def test_nothing_but_commands_reaches_chromedriver(real_cloud: Cloud, path: str) -> None:
-    """Its own New Session would start any program of the machine."""
-    record = await real_cloud.create(**SHELL)
-    url = f"{record['webdriverUrl']}/{path}"
-    body = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"binary": "/bin/true"}}}}
-    async with real_cloud.http.post(URL(url, encoded=True), json=body) as reply:
-        value = (await reply.json())["value"]
-        assert (404, "unknown command") == (reply.status, value["error"])
+    ):
+        url = URL(f"{record['webdriverUrl']}/{path}", encoded=True)
+        async with real_cloud.http.post(url, json=body) as reply:
+            value = (await reply.json())["value"]
+            assert (404, "unknown command") == (reply.status, value["error"]), path
 
 
 async def test_an_ended_session_is_no_session(real_cloud: Cloud) -> None:
