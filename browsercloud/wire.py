@@ -43,11 +43,61 @@ from browsercloud.models import (
 T = TypeVar("T")
 
 
+_AS_THEY_ARE = ("hold_keys", "click_type", "num_clicks", "delta_x", "delta_y", "base64_image")
 _OTHER_NAMES = {
     "idle_timeout": "inactivityTimeout",
     "custom_websocket_url": "customWebSocketUrl",
+    **{name: name for name in _AS_THEY_ARE},
 }
-"""Fields that the wire calls otherwise."""
+"""Fields that the wire calls otherwise; what Steel names in snake_case among them."""
+
+ASKS_FOR_NOTHING: Mapping[str, tuple[Any, ...]] = {
+    "blockAds": (False,),
+    "caCertificates": ([],),
+    "concurrency": (1,),
+    "debugConfig": ({},),
+    "deviceConfig": ({"device": "desktop"},),
+    "experimentalFeatures": ([],),
+    "extensionIds": ([],),
+    "fullscreen": (False,),
+    "namespace": ("default",),
+    "optimizeBandwidth": (
+        False,
+        {
+            "blockImages": False,
+            "blockMedia": False,
+            "blockStylesheets": False,
+            "blockHosts": [],
+            "blockUrlPatterns": [],
+        },
+    ),
+    "persistProfile": (False,),
+    "sessionContext": ({"cookies": [], "localStorage": {}, "sessionStorage": {}, "indexedDB": {}},),
+    "solveCaptcha": (False,),
+    "useProxy": (False,),
+}
+"""Options that are not offered, and the values by which Steel's programs ask for none of it.
+
+Of an object any part will do. Every other value is refused by the option's name.
+"""
+
+_NOT_OFFERED = "this server does not offer this option"
+_WHY_NOT = {
+    "caCertificates": _NOT_OFFERED,
+    "concurrency": "must be 1: one call makes one session; call it for each",
+    "experimentalFeatures": _NOT_OFFERED,
+    "fullscreen": _NOT_OFFERED,
+    "projectId": "the key tells the project; use a key of that one and leave this out",
+}
+"""Options of Steel's that have no name here."""
+
+STEEL_FACTS: Mapping[str, Any] = {
+    "creditsUsed": 0,
+    "optimizeBandwidth": {},
+    "proxyBytesUsed": 0,
+    "solveCaptcha": False,
+}
+"""What Steel's programs read in every session's record and what is the same in all of ours."""
 
 
 def camel(name: str) -> str:
@@ -73,6 +123,14 @@ def _whole(value: Any, kind: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return _plain(int, "a whole number")(value, kind)
+
+
+def _number(value: Any, kind: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"must be a number, not {_shown(value)}")
+    if not abs(value) <= 2**53:
+        raise ValueError("is too large a number")
+    return float(value)
 
 
 def _shown(value: Any) -> str:
@@ -130,6 +188,7 @@ def _build(*, strict: bool) -> Converter:
     converter.register_structure_hook(str, _plain(str, "a text"))
     converter.register_structure_hook(bool, _plain(bool, "true or false"))
     converter.register_structure_hook(int, _whole)
+    converter.register_structure_hook(float, _number)
     # One by one: the hook for `str` serves its subclasses too, and so every StrEnum.
     for kind in (SessionStatus, ReleaseReason, Browser, Adapter, SessionProtocol):
         grows = (
@@ -184,7 +243,8 @@ def _build(*, strict: bool) -> Converter:
         def both_names(session: Session) -> Any:
             record = inner(session)
             record["idleTimeout"] = record["inactivityTimeout"]
-            return record
+            record["isSelenium"] = session.adapter == Adapter.SELENIUM
+            return {**record, **STEEL_FACTS}
 
         return both_names
 
@@ -289,6 +349,37 @@ def _idle_in_seconds(fields: dict[str, Any], found: list[tuple[str, str]]) -> No
         fields["inactivityTimeout"] = theirs if ours is None else ours
 
 
+def _selenium(fields: dict[str, Any], found: list[tuple[str, str]]) -> None:
+    """Take Steel's word for a session that Selenium drives."""
+    asked = fields.pop("isSelenium", False)
+    if not isinstance(asked, bool):
+        found.append(("isSelenium", f"must be true or false, not {_shown(asked)}"))
+    elif asked and fields.setdefault("adapter", Adapter.SELENIUM.value) != Adapter.SELENIUM.value:
+        found.append(("isSelenium", "differs from adapter; leave one of the two out"))
+
+
+def _not_offered(fields: dict[str, Any], found: list[tuple[str, str]]) -> None:
+    """Take out what this version does not offer; whoever wants any of it is refused by its name."""
+    names = sorted((LATER_OPTIONS.keys() | _WHY_NOT.keys()) & fields.keys())
+    wanted = [name for name in names if not _asks_for_nothing(name, fields.pop(name))]
+    found += [(name, _WHY_NOT.get(name, _NOT_OFFERED)) for name in wanted]
+
+
+def _asks_for_nothing(name: str, value: Any) -> bool:
+    """Whether a value of an option that is not offered means that it is not wanted."""
+    for nothing in ASKS_FOR_NOTHING.get(name, ()):
+        if isinstance(nothing, dict) and isinstance(value, Mapping):
+            return all(part in nothing and _same(nothing[part], value[part]) for part in value)
+        if _same(nothing, value):
+            return True
+    return False
+
+
+def _same(one: Any, other: Any) -> bool:
+    # To Python 0 is False, and 1 is True.
+    return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
+
+
 def read_create(body: Any) -> CreateRequest:
     """The body of create. A missing `sessionId` is chosen here.
 
@@ -307,9 +398,8 @@ def read_create(body: Any) -> CreateRequest:
             ids[name] = None if value is None else read_session_id(value)
         except ValueError as error:
             found.append((name, str(error)))
-    for name in sorted(LATER_OPTIONS.keys() & fields.keys()):
-        del fields[name]
-        found.append((name, "this server does not offer this option"))
+    _selenium(fields, found)
+    _not_offered(fields, found)
     options = SessionOptions()
     try:
         options = _strict.structure(fields, SessionOptions)

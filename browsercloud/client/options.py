@@ -85,9 +85,9 @@ def _wire_name(name: str) -> str:
     known = [attribute.name for attribute in attrs.fields(SessionOptions)]
     if name in known:
         return wire.camel(name)
-    for later, python in LATER_OPTIONS.items():
+    for theirs, python in LATER_OPTIONS.items():
         if name == python:
-            raise wire.invalid([(name, f"this version does not offer it ({later} on the wire)")])
+            raise wire.invalid([(name, f"this version does not offer it ({theirs} on the wire)")])
     close = difflib.get_close_matches(name, [*known, "session_id"], n=1)
     known.append("session_id")
     hint = f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"

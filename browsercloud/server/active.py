@@ -11,6 +11,7 @@ import attrs
 
 from browsercloud._aio import join
 from browsercloud.cdp.capture import PageUrls
+from browsercloud.cdp.input import Mouse
 from browsercloud.engines.base import BrowserHandle
 from browsercloud.errors import (
     BrowserCloudError,
@@ -62,6 +63,7 @@ class ActiveSession:
 
         self.handle: BrowserHandle | None = None
         self.pages = PageUrls()
+        self.mouse = Mouse()
         self.traffic = Traffic(last=asyncio.get_running_loop().time())
         self.ended: asyncio.Future[ReleaseReason] = asyncio.get_running_loop().create_future()
         """Done when its close begins. Whoever holds something open for the session lets go then."""

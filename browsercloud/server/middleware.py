@@ -39,6 +39,9 @@ _ENCODED_PLAIN = re.compile(
 _TOKEN_IN_PATH = re.compile(
     r"(/webdriver/+(?!session(?:/|$)|status$)|/wd/hub/+session/+[0-9a-fA-F-]{32,36}\.)[^/]+"
 )
+NOT_BUILT = 501
+"""Generated clients, Steel's among them, send whatever is answered 5xx again unless told not to."""
+
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -132,6 +135,8 @@ def describe(request: web.Request, error: Exception) -> tuple[int, dict[str, Any
             status, code, message = error.status, error.code, error.message
             if error.details:
                 more["details"] = error.details
+            if status == NOT_BUILT:
+                headers["X-Should-Retry"] = "false"
             if error.retry_after is not None:
                 headers["Retry-After"] = str(max(1, round(error.retry_after)))
         case SessionEnded():

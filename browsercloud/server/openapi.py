@@ -10,6 +10,7 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
+from types import UnionType
 from typing import Any
 
 from browsercloud.errors import SERVICE_ERRORS
@@ -129,7 +130,7 @@ def describe(table: Iterable[Route], version: str) -> dict[str, Any]:
 
 
 def _operation(
-    row: Route, path: str, schemas: Schemas, bodies: Mapping[type, JsonSchema]
+    row: Route, path: str, schemas: Schemas, bodies: Mapping[type | UnionType, JsonSchema]
 ) -> dict[str, Any]:
     words = inspect.cleandoc(row.handler.__doc__ or "")
     summary, _, more = words.partition("\n\n")
@@ -153,7 +154,7 @@ def _operation(
     return operation
 
 
-def _needed(bodies: Mapping[type, JsonSchema], row: Route, schemas: Schemas) -> bool:
+def _needed(bodies: Mapping[type | UnionType, JsonSchema], row: Route, schemas: Schemas) -> bool:
     """An empty body is an empty object, so it will do where no field is required."""
     if row.about.body is None:
         return False

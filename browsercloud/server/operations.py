@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import UnionType
 from typing import Any
 
 from attrs import field, frozen
@@ -48,8 +49,8 @@ class Operation:
     """Parameters of any name that begins like this one's."""
 
     path: tuple[Parameter, ...] = ()
-    body: type | None = None
-    """A model of `openapi.py`'s converter; `None` for a route that takes no body."""
+    body: type | UnionType | None = None
+    """A model of `openapi.py`'s converter, or several to choose from; `None` for no body."""
 
     answers: Mapping[int, type | Answer]
     errors: tuple[str, ...] = ()

@@ -13,12 +13,13 @@ from datetime import datetime
 from enum import Enum
 from functools import cache
 from itertools import pairwise
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
 from browsercloud.models import (
     MAX_TIMEOUT,
+    Adapter,
     Bounded,
     Browser,
     CreateRequest,
@@ -27,12 +28,13 @@ from browsercloud.models import (
     SessionOptions,
 )
 from browsercloud.server.operations import JsonSchema
-from browsercloud.wire import camel, dump
+from browsercloud.wire import ASKS_FOR_NOTHING, STEEL_FACTS, camel, dump
 
 _PLAIN: Mapping[Any, JsonSchema] = {
     str: {"type": "string"},
     bool: {"type": "boolean"},
     int: {"type": "integer"},
+    float: {"type": "number"},
     Seconds: {"type": "integer", "format": "int64"},
     datetime: {"type": "string", "format": "date-time"},
     Any: {},
@@ -49,10 +51,19 @@ _IDLE_IN_SECONDS = {
     "maximum": MAX_TIMEOUT,
     "description": "`inactivityTimeout` in seconds; give one of the two.",
 }
+_IS_SELENIUM = {
+    "type": ["boolean", "null"],
+    "description": "`true` is `adapter` `selenium`; `false` asks for nothing.",
+}
+_OTHER_ADAPTERS = [str(each) for each in Adapter if each is not Adapter.SELENIUM]
+_SELENIUM_TWICE = {"isSelenium": {"const": True}, "adapter": {"enum": _OTHER_ADAPTERS}}
 _NO_WINDOW = {"browser": {"const": str(Browser.HEADLESS_SHELL)}, "headless": {"const": False}}
 _IDLE_TWICE = {"idleTimeout": {"type": "number"}, "inactivityTimeout": {"type": "integer"}}
 _IMPOSSIBLE = {
-    "anyOf": [{"required": list(rule), "properties": rule} for rule in (_NO_WINDOW, _IDLE_TWICE)]
+    "anyOf": [
+        {"required": list(rule), "properties": rule}
+        for rule in (_NO_WINDOW, _IDLE_TWICE, _SELENIUM_TWICE)
+    ]
 }
 """What `SessionOptions` and `read_create` refuse though each field by itself is good."""
 
@@ -63,8 +74,10 @@ class Schemas:
     def __init__(self) -> None:
         self.components: dict[str, dict[str, Any]] = {}
 
-    def body(self, kind: type) -> JsonSchema:
+    def body(self, kind: type | types.UnionType) -> JsonSchema:
         """A model that is read: an unknown field is refused, one with a default may be missing."""
+        if isinstance(kind, types.UnionType):
+            return {"anyOf": [self._model(each, read=True) for each in get_args(kind)]}
         if kind is CreateRequest:
             return self._create()
         return self._model(kind, read=True)
@@ -74,14 +87,24 @@ class Schemas:
         return self._model(kind, read=False)
 
     def resolve(self, schema: JsonSchema) -> JsonSchema:
-        """What a reference stands for."""
+        """What a reference stands for; for one of several, what all of them require."""
+        if "anyOf" in schema:
+            required = [set(self.resolve(each).get("required", ())) for each in schema["anyOf"]]
+            return {"required": sorted(set.intersection(*required))}
         return self.components[str(schema["$ref"]).removeprefix(_PLACE)]
 
     def _create(self) -> JsonSchema:
         """The ids beside the options; a field that is null counts as absent."""
         options = self._fields(SessionOptions, read=True)
         fields = {name: _or_null(schema) for name, schema in options["properties"].items()}
-        properties = {**_THE_CALLERS, **fields, "idleTimeout": _IDLE_IN_SECONDS}
+        steel = {name: _nothing(values) for name, values in ASKS_FOR_NOTHING.items()}
+        properties = {
+            **_THE_CALLERS,
+            **fields,
+            "idleTimeout": _IDLE_IN_SECONDS,
+            "isSelenium": _IS_SELENIUM,
+            **steel,
+        }
         rules = {"properties": properties, "not": _IMPOSSIBLE}
         self.components[CreateRequest.__name__] = options | rules
         return {"$ref": _PLACE + CreateRequest.__name__}
@@ -108,9 +131,11 @@ class Schemas:
             }
             if not read or attribute.default is attrs.NOTHING:
                 required.append(camel(attribute.name))
-        if kind is Session:  # under both names, as `dump` writes it
+        if kind is Session:  # under both names, and with Steel's facts, as `dump` writes it
             properties["idleTimeout"] = properties["inactivityTimeout"]
-            required.append("idleTimeout")
+            properties |= {name: {"const": value} for name, value in STEEL_FACTS.items()}
+            properties["isSelenium"] = {"type": "boolean"}
+            required += ["idleTimeout", *STEEL_FACTS, "isSelenium"]
         more = {"additionalProperties": False} if read else {}
         return {
             "type": "object",
@@ -120,13 +145,15 @@ class Schemas:
             **more,
         }
 
-    def _of(self, hint: Any, *, read: bool) -> JsonSchema:
+    def _of(self, hint: Any, *, read: bool) -> JsonSchema:  # noqa: PLR0911 - one for each kind
         if hint in _PLAIN:
             return _PLAIN[hint]
         origin, kinds = get_origin(hint), get_args(hint)
         if origin in (types.UnionType, Union) and len(kinds) == 2 and type(None) in kinds:
             (kind,) = (each for each in kinds if each is not type(None))
             return _or_null(self._of(kind, read=read))
+        if origin is Literal:
+            return {"type": "string", "enum": [*kinds]}
         if origin is tuple:
             return {"type": "array", "items": self._of(kinds[0], read=read)}
         if origin is collections.abc.Mapping:
@@ -145,6 +172,18 @@ class Schemas:
             "enum": values,
         }
         return {"$ref": _PLACE + kind.__name__}
+
+
+def _nothing(values: tuple[Any, ...]) -> dict[str, Any]:
+    """The schema of the values by which an option that is not offered asks for nothing."""
+    kinds: list[JsonSchema] = [{"type": "null"}]
+    for value in values:
+        if isinstance(value, dict):
+            parts = {name: {"enum": [part]} for name, part in value.items()}
+            kinds.append({"type": "object", "properties": parts, "additionalProperties": False})
+        else:
+            kinds.append({"enum": [value]})
+    return {"anyOf": kinds, "description": "Not offered; this much asks for nothing."}
 
 
 def _or_null(schema: JsonSchema) -> dict[str, Any]:

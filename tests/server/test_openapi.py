@@ -21,7 +21,7 @@ from browsercloud.server.openapi import STATUS_OF, describe
 from browsercloud.server.routes import TABLE
 from browsercloud.server.trust import Opens
 from browsercloud.testing import FailingEngine, IdleEngine
-from browsercloud.wire import camel
+from browsercloud.wire import ASKS_FOR_NOTHING, camel
 from tests.server.conftest import KEY, OTHER_KEY, Cloud, StartCloud, Upstream
 
 SOMEBODY = "6f1c5e7a-0000-4000-8000-000000000000"
@@ -116,11 +116,12 @@ def test_security_follows_the_guard() -> None:
 
 
 def test_bodies_have_the_options_and_none_that_is_refused() -> None:
-    """Every option of the model is there under its wire name, and no later one."""
+    """Every option of the model is there under its wire name; of a later one what is no wish."""
     fields = {camel(each.name) for each in attrs.fields(SessionOptions)}
     told = set(schema("CreateRequest")["properties"])
-    assert told == fields | {"sessionId", "leaseId", "idleTimeout"}
-    assert not told & set(LATER_OPTIONS)
+    steel = {"isSelenium", *ASKS_FOR_NOTHING}
+    assert told == fields | {"sessionId", "leaseId", "idleTimeout"} | steel
+    assert told & set(LATER_OPTIONS) <= set(ASKS_FOR_NOTHING)
     assert schema("CreateRequest")["additionalProperties"] is False
 
 
@@ -167,6 +168,16 @@ def test_bounds_units_and_defaults_are_those_of_the_models() -> None:
         ({"metadata": {str(n): "x" for n in range(51)}}, False),
         ({"metadata": {"a": 1}}, False),
         ({"proxy": "http://a"}, False),
+        ({"blockAds": False, "useProxy": None}, True),
+        ({"blockAds": 0}, False),
+        ({"concurrency": 1}, True),
+        ({"concurrency": 2}, False),
+        ({"optimizeBandwidth": {"blockImages": False}}, True),
+        ({"optimizeBandwidth": {"blockImages": True}}, False),
+        ({"sessionContext": {"cookies": []}}, True),
+        ({"projectId": "x"}, False),
+        ({"isSelenium": True}, True),
+        ({"isSelenium": True, "adapter": "puppeteer"}, False),
         ({"sessionId": SOMEBODY}, True),
     ],
 )

@@ -117,7 +117,8 @@ function example(method, path, operation) {
   const lines = [`curl ${method === "get" ? "" : `-X ${method.toUpperCase()} `}'${location.origin}${address}'`];
   if (operation.security.length) lines.push(`-H "x-api-key: ${OPEN_KEY}"`);
   if (operation.requestBody) {
-    const schema = resolve(operation.requestBody.content["application/json"].schema);
+    const asked = operation.requestBody.content["application/json"].schema;
+    const schema = resolve(asked.anyOf ? asked.anyOf[0] : asked);
     lines.push("-H 'content-type: application/json'", `-d '${sampleBody(schema)}'`);
   }
   return lines.join(" \\\n  ");
@@ -139,7 +140,7 @@ function takes(operation) {
   const body = operation.requestBody && resolve(operation.requestBody.content["application/json"].schema);
   return [
     ...(rows.length ? part("Parameters", table(rows)) : []),
-    ...(body ? part(operation.requestBody.required ? "Body" : "Body, may be empty", fields(body)) : []),
+    ...(body ? part(operation.requestBody.required ? "Body" : "Body, may be empty", body.anyOf ? make("p", "kind", ...kind(body)) : fields(body)) : []),
   ];
 }
 

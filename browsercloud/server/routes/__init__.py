@@ -16,7 +16,17 @@ from browsercloud.server.operations import (
     Operation,
 )
 from browsercloud.server.parts import CALLER, parts
-from browsercloud.server.routes import capacity, docs, events, health, leases, pages, sessions
+from browsercloud.server.routes import (
+    capacity,
+    computer,
+    docs,
+    events,
+    health,
+    leases,
+    pages,
+    sessions,
+)
+from browsercloud.server.routes.later import NOT_YET
 from browsercloud.server.trust import Opens
 from browsercloud.wire import invalid, read_session_id
 
@@ -84,6 +94,7 @@ TABLE = (
     Route("GET", f"{ONE}/live", sessions.live, sessions.LIVE, SESSION),
     Route("GET", f"{ONE}/live-details", sessions.live, sessions.LIVE, SESSION),
     Route("GET", f"{ONE}/events", events.index, events.EVENTS, SESSION),
+    Route("POST", f"{ONE}/computer", computer.computer, computer.COMPUTER, SESSION),
     Route("GET", f"{ONE}/cdp", gateway.cdp, CDP, SESSION),
     Route("GET", f"{ONE}/playwright", gateway.playwright, CDP, SESSION),
     Route("GET", f"{ONE}/json/version", gateway.version, VERSION, SESSION),
@@ -110,6 +121,7 @@ TABLE = (
     Route("GET", "/metrics", health.metrics, health.METRICS),
     Route("GET", "/openapi.json", docs.document, docs.DOCUMENT, ANYONE),
     Route("GET", "/docs", docs.docs, docs.DOCS, ANYONE),
+    *(Route(each.method, each.path, each.refuse, each.about) for each in NOT_YET),
 )
 
 

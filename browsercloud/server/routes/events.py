@@ -19,6 +19,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 100, 1_000
 WAIT = 25.0
 """How long a call with `wait=true` is held when there is nothing to tell, in seconds."""
 
+MAX_POINTER = 10**15 - 1
 NEXT = "Next-Cursor"
 _BOOLEANS = {"true": True, "false": False}
 
@@ -27,12 +28,17 @@ EVENTS = Operation(
         Parameter(
             "pointer",
             "Strictly after the event with this number.",
-            {"type": "integer", "minimum": 0, "default": 0},
+            {"type": "integer", "minimum": 0, "maximum": MAX_POINTER, "default": 0},
         ),
         Parameter(
             "limit",
             "How many at most.",
             {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+        ),
+        Parameter(
+            "compressed",
+            "Steel's; events are told as they are.",
+            {"type": "boolean", "enum": [False]},
         ),
         Parameter(
             "wait", "`true` holds the answer back, up to 25 s, while there is nothing new.", BOOLEAN
@@ -108,6 +114,8 @@ def read_page(given: dict[str, str]) -> Page:
         found.append(("pointer", "must be a whole number, 0 or the number of an event"))
     if not re.fullmatch("[0-9]{1,4}", limit) or not 1 <= int(limit) <= MAX_LIMIT:
         found.append(("limit", f"must be a whole number from 1 to {MAX_LIMIT}"))
+    if given.get("compressed", "false") != "false":
+        found.append(("compressed", "must be false: events are told as they are"))
     if given.get("wait", "false") not in _BOOLEANS:
         found.append(("wait", "must be true or false"))
     if found:

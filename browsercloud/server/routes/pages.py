@@ -20,7 +20,7 @@ from browsercloud.server.middleware import describe
 from browsercloud.server.operations import BOOLEAN, BROWSER_ERRORS, Answer, Operation, Parameter
 from browsercloud.server.parts import active, endpoint_of, query, record, session_id
 from browsercloud.server.routes.sessions import boolean
-from browsercloud.wire import dump, invalid
+from browsercloud.wire import STEEL_FACTS, dump, invalid
 
 PICTURE_TIMEOUT = 8.0
 """How long a browser may take for one picture, in seconds. A hung page takes for ever."""
@@ -51,7 +51,11 @@ _ASSETS = {
     "docs.js": "text/javascript",
 }
 _DURATIONS = ("timeout",)
-_HIDDEN = ("websocketUrl", "debugUrl", "sessionViewerUrl", "config", "error", "duration")
+_HIDDEN = (
+    *("websocketUrl", "webdriverUrl", "debugUrl", "sessionViewerUrl"),
+    *("config", "error", "duration", "isSelenium"),
+    *STEEL_FACTS,
+)
 
 
 _PAGE = Answer("The page.", media_type="text/html")

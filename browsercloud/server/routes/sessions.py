@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -13,6 +14,7 @@ from aiohttp import web
 from attrs import field, frozen
 
 from browsercloud.cdp.connection import CdpConnection
+from browsercloud.errors import ServiceError
 from browsercloud.models import (
     CreateRequest,
     LiveDetails,
@@ -204,17 +206,41 @@ async def open_pages(http: aiohttp.ClientSession, endpoint: str, urls: Urls) -> 
     )
 
 
+async def front_page(http: aiohttp.ClientSession, endpoint: str) -> str:
+    """The target id of the tab that was last in front, or opened last.
+
+    The first one, where the browser does not tell that. Raises `CdpError`, and 404
+    `page_not_found` when no tab is open.
+    """
+    # CDP lists targets in any order, Chromium's HTTP listing with the last active one first.
+    for target in await _listed(http, endpoint):
+        if target.get("type") == "page" and not target["url"].startswith("devtools://"):
+            return str(target["id"])
+    async with await CdpConnection.open(endpoint, timeout=BROWSER_TIMEOUT) as browser:
+        reply = await browser.send("Target.getTargets", timeout=BROWSER_TIMEOUT)
+    for target in reply["targetInfos"]:
+        if target["type"] == "page" and not target["url"].startswith("devtools://"):
+            return str(target["targetId"])
+    raise ServiceError("the session has no page open", status=404, code="page_not_found")
+
+
 async def _icons(http: aiohttp.ClientSession, endpoint: str) -> dict[str, str]:
     """Icon URLs by target id. CDP does not tell them, Chromium's HTTP listing does."""
+    listed = await _listed(http, endpoint)
+    return {target["id"]: target["faviconUrl"] for target in listed if "faviconUrl" in target}
+
+
+async def _listed(http: aiohttp.ClientSession, endpoint: str) -> list[dict[str, Any]]:
+    """Chromium's own listing of its targets; empty where there is none."""
     parts_of = urlsplit(endpoint)
     address = f"{parts_of.scheme.replace('ws', 'http', 1)}://{parts_of.netloc}/json/list"
     try:
         async with asyncio.timeout(BROWSER_TIMEOUT), http.get(address) as response:
             listed = await response.json()
-        return {target["id"]: target["faviconUrl"] for target in listed if "faviconUrl" in target}
-    except (aiohttp.ClientError, OSError, ValueError, TypeError, KeyError) as error:
-        log.debug("a browser does not list its icons: %s", type(error).__name__)
-        return {}
+        return [target for target in listed if {"id", "url"} <= target.keys()]
+    except (aiohttp.ClientError, OSError, ValueError, TypeError, AttributeError) as error:
+        log.debug("a browser does not list its targets: %s", type(error).__name__)
+        return []
 
 
 def read_query(owner: str, given: dict[str, str]) -> Query:
