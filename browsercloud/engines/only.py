@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 from attrs import define, field
 
 from browsercloud._aio import close_all, settle, stop_task
+from browsercloud._later import later
 from browsercloud.errors import Conflict
+
+if TYPE_CHECKING:
+    import aiohttp
+else:
+    aiohttp = later("aiohttp")
 
 log = logging.getLogger(__name__)
 
