@@ -29,8 +29,10 @@ from browsercloud.errors import ConnectionFailed, UsageError
 from browsercloud.models import Session
 
 if TYPE_CHECKING:
-    import platformdirs
     from playwright.async_api import Browser, BrowserContext, Page, Playwright
+
+if TYPE_CHECKING:
+    import platformdirs
 else:
     platformdirs = later("platformdirs")
 
