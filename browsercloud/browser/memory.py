@@ -211,7 +211,8 @@ class MemoryWatch:
 
     async def _weigh(self, browser: BrowserProcess, now: Sum) -> int:
         size = await in_thread(partial(proportional, now.pids))
-        if size:  # else it has ended meanwhile, and what was known of it is worth more
+        # One that has ended meanwhile is weighed by halves: what was known of it is worth more.
+        if size and browser.poll() is None:
             browser.memory = size
             known = _Known(len(now.pids), size, now.resident, time.monotonic())
             self._known[browser] = known
