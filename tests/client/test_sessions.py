@@ -85,7 +85,7 @@ async def test_create_that_cannot_be_answered(server: LocalServer, root: Path) -
                 await client.sessions.create(browser="headless-shell")
             listed = await client.sessions.list()
             assert [s.release_reason for s in listed.sessions] == [ReleaseReason.USER_REQUESTED]
-            assert browsers(root) == []
+            await until(lambda: browsers(root) == [], "the end of the browser")
 
 
 async def test_a_proxy_hides_the_answer(server: LocalServer, root: Path) -> None:
