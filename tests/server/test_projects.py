@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
 import pytest
 
 from browsercloud.server.routes import TABLE, Route
+from browsercloud.server.routes.later import NOT_YET
 from browsercloud.server.trust import Opens
 from tests.server.conftest import KEY, OTHER_KEY, Cloud
 
 GUARDED = [route for route in TABLE if route.opens is not Opens.ANYONE]
 NAMES = [f"{route.method} {route.path}" for route in GUARDED]
-SOCKETS = ("/v1/sessions/{session_id}/cdp", "/", "/v1/leases/{lease_id}")
+SOCKETS = (
+    "/v1/sessions/{session_id}/cdp",
+    "/v1/sessions/{session_id}/playwright",
+    "/",
+    "/v1/leases/{lease_id}",
+)
 
 
 async def ask(cloud: Cloud, route: Route, session_id: str, key: str | None) -> int:
     """The status of one call of the route, for this session where it takes one."""
-    path = route.path.format(session_id=session_id, lease_id=uuid.uuid4())
+    path = re.sub(r"{(\w+)}", lambda name: _named(name[1], session_id), route.path)
     if path == "/":
         path = f"/?sessionId={session_id}"
     headers = {} if key is None else {"x-api-key": key}
@@ -36,6 +43,10 @@ async def ask(cloud: Cloud, route: Route, session_id: str, key: str | None) -> i
         await (await cloud.http.ws_connect(cloud.url + path, headers=headers)).close()
         return 101
     return await cloud.refused(path, **headers)
+
+
+def _named(name: str, session_id: str) -> str:
+    return session_id if name == "session_id" else str(uuid.uuid4())
 
 
 async def untouched(cloud: Cloud, session_id: str) -> bool:
@@ -69,6 +80,8 @@ async def test_another_projects_key_finds_nothing(cloud: Cloud, route: Route) ->
         ("GET", "/v1/leases/{lease_id}"): 101,
         ("GET", "/v1/capacity"): 200,
         ("GET", "/metrics"): 200,
+        ("GET", "/puppeteer"): 426,  # a socket, for a session of its own
+        **{(later.method, later.path): 501 for later in NOT_YET},
     }
     expected = own.get((route.method, route.path), 404)
     assert await ask(cloud, route, record["id"], OTHER_KEY) == expected

@@ -242,7 +242,6 @@ class PlaywrightConnection:
             name="connect Playwright",
         )
         browser = await join(self._connecting)
-        context = browser.contexts[0]
         with _translated(self._endpoint):
             if self._viewport is not None and not browser.contexts:
                 await browser.new_context(viewport=cast(Any, dict(self._viewport)))
