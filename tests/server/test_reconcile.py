@@ -191,8 +191,8 @@ async def test_an_end_that_was_under_way_keeps_its_reason() -> None:
     with pytest.raises(Conflict, match="already ended"):
         await new.create(MINE, wanted)
     releasing.cancel()
-    for task in list(old._closing.values()):
-        task.cancel()
+    for active in list(old._closing.values()):
+        active.end.cancel()
     await new.close_down()
     await asyncio.wait([releasing])
     await old._reaper.close()
