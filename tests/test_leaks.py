@@ -30,7 +30,7 @@ from browsercloud import (
 from browsercloud.local import LocalServer
 from tests.cancelling import at_every_await
 from tests.conftest import GONE_WITHIN, Site
-from tests.leaks import browsers, stray_folders, stray_tasks, wait_until_nothing_is_left
+from tests.leaks import browsers, stray_folders, wait_until_nothing_is_left
 from tests.processes import until
 from tests.serving import Serving, serving
 
@@ -79,10 +79,10 @@ async def one_session(client: BrowserCloud) -> None:
 async def test_cancelled_at_every_await(client: BrowserCloud, root: Path) -> None:
     """A cancellation at any await of create, attach, use or release leaves nothing."""
     await one_session(client)  # the driver is there now, as it is for every session but the first
-    before = set(stray_tasks())
+    before = asyncio.all_tasks()
     places = await at_every_await(lambda: one_session(client), lambda: gone(client, root))
     assert places >= 5
-    await until(lambda: set(stray_tasks()) <= before, "the end of every task")
+    await until(lambda: asyncio.all_tasks() <= before, "the end of every task")
 
 
 async def test_cancelled_twice(client: BrowserCloud, root: Path) -> None:

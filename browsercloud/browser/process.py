@@ -136,8 +136,7 @@ class BrowserProcess:
         if grace > 0 and not self.exited.done():
             await self._leave(grace)
         # What a browser leaves behind when it exits (its zygotes, crash handlers) has no use.
-        await self._end(signal.SIGKILL, KILL_PATIENCE)
-        if living := members(self.mark):
+        if living := await self._end(signal.SIGKILL, KILL_PATIENCE):
             raise OSError(f"processes outlive SIGKILL: {_shown(living)}")
         with contextlib.suppress(TimeoutError):
             async with deadline(KILL_PATIENCE, "the end of the browser"):
@@ -163,7 +162,8 @@ class BrowserProcess:
             with contextlib.suppress(CdpClosed):  # it may be gone before it has answered
                 await cdp.send("Browser.close")
 
-    async def _end(self, number: signal.Signals, patience: float) -> None:
+    async def _end(self, number: signal.Signals, patience: float) -> Sequence[Process]:
+        """Signal everything of it until nothing lives; what does all the same comes back."""
         loop = asyncio.get_running_loop()
         end = loop.time() + patience
         self._signal(number)
@@ -173,6 +173,7 @@ class BrowserProcess:
                 with contextlib.suppress(PermissionError):
                     send(process, number)
             await asyncio.sleep(POLL_INTERVAL)
+        return living
 
     def _signal(self, number: signal.Signals) -> None:
         # Only while the leader is held, its number, and so the group's, cannot be a stranger's.
