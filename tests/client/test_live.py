@@ -508,4 +508,4 @@ async def test_evidence_of_a_crash(client: BrowserCloud, root: Path, site: Site)
     assert (evidence.signal, evidence.exit_code) == ("SIGKILL", None)
     assert evidence.urls == (f"{site.url}/?…",)
     assert "secret" not in repr(evidence)
-    assert (evidence.memory or 0) > 50 * 2**20
+    assert (evidence.memory or 0) > 20 * 2**20
