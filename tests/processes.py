@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,16 @@ async def until(condition: Callable[[], object], what: str, timeout: float = 10.
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {timeout:g} s"
         await asyncio.sleep(0.01)
+
+
+def drivers() -> list[psutil.Process]:
+    """The Playwright drivers of this process, up or not."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # it ends this very moment
+            if "run-driver" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def living(folder: Path) -> list[psutil.Process]:

@@ -36,6 +36,9 @@ FRESH = 5.0
 REFRESHED = 2
 """Browsers whose PSS is measured anew in one look, the oldest first: 25 ms of a core for each."""
 
+MOVED = 0.25
+"""By how much of itself the RSS has changed when a PSS is measured anew before that."""
+
 log = logging.getLogger(__name__)
 
 
@@ -183,7 +186,7 @@ class MemoryWatch:
                 said = "session %s uses %d MB of memory and may use %d: ending it"
                 log.warning(said, session, size >> 20, self._cap >> 20)
                 browser.starve()
-        stale = [one for one in browsers.values() if self._age(one) > FRESH]
+        stale = [one for one in browsers.values() if self._stale(one, found)]
         stale.sort(key=self._age, reverse=True)
         await self._weigh_all(stale[:REFRESHED], found)
         living = set(self._browsers().values())
@@ -197,6 +200,12 @@ class MemoryWatch:
             return True
         # PSS grows hardly more than RSS does: no need to ask again while that has not moved much.
         return now.resident - known.resident > (self._cap - known.proportional) / 2
+
+    def _stale(self, browser: BrowserProcess, found: Mapping[int, Sum]) -> bool:
+        known, now = self._known.get(browser), found.get(browser.mark.pid)
+        if known is None or now is None or self._age(browser) > FRESH:
+            return True
+        return abs(now.resident - known.resident) > known.resident * MOVED
 
     def _age(self, browser: BrowserProcess) -> float:
         known = self._known.get(browser)

@@ -21,7 +21,7 @@ from browsercloud.local import LocalServer
 from browsercloud.testing import IdleEngine
 from tests.cancelling import at_every_await
 from tests.leaks import browsers
-from tests.processes import until
+from tests.processes import drivers, until
 
 pytestmark = pytest.mark.usefixtures("no_pool")
 
@@ -39,16 +39,6 @@ def node(root: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
         monkeypatch.setenv("PLAYWRIGHT_NODEJS_PATH", str(program))
 
     return run
-
-
-def drivers() -> list[psutil.Process]:
-    """The drivers of this process, up or not."""
-    found = []
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):  # it ends this very moment
-            if "run-driver" in child.cmdline():
-                found.append(child)
-    return found
 
 
 async def test_open_does_not_wait_for_the_driver(root: Path, node: Program) -> None:
