@@ -42,8 +42,9 @@ def living(folder: Path) -> list[psutil.Process]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process with this id runs; a zombie does not."""
+    """Whether a process with this id runs; a zombie does while one of its threads does."""
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
     except psutil.Error:
         return False

@@ -232,11 +232,12 @@ def test_its_own_answer_to_an_interrupt(folder: Path, server: Serving) -> None:
     text = (
         "import sys, time\n"
         "def answer(page):\n"
-        "    try: time.sleep(3600)\n"
+        "    try: print('asleep', flush=True); time.sleep(3600)\n"
         "    except KeyboardInterrupt: print(page.evaluate('6 * 7'))\n" + text
     )
     with running(folder, written(folder, "answer.py", text), server=server) as process:
-        line(process)
+        while line(process) != "asleep":
+            pass
         process.send_signal(signal.SIGINT)
         assert "42" == line(process)
         process.communicate(timeout=PATIENCE)

@@ -136,7 +136,7 @@ async def test_a_chromedriver_that_cannot_be_had_says_what_to_do(root: Path) -> 
         (root / "none", "which is no program"),
         (other, r"99\.0\.0\.1.*does not fit"),
     ):
-        async with BrowserCloud(chromedriver=path) as client:
+        async with BrowserCloud(chromedriver=path, pool=0) as client:
             with pytest.raises(LaunchFailed, match=f"(?s){says}.*browsercloud install"):
                 async with client.session(adapter="selenium", browser="headless-shell"):
                     pass

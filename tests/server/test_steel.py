@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import struct
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -90,7 +91,9 @@ def program(url: str, connect: str, site: str) -> list[str]:
                 browser.close()
         finally:
             released = client.sessions.release(session.id)
-        return [*told, str(released.success), client.sessions.retrieve(session.id).status]
+        while (status := client.sessions.retrieve(session.id).status) == "releasing":
+            time.sleep(0.05)
+        return [*told, str(released.success), status]
 
 
 async def test_a_sync_program_runs_unchanged(real_cloud: Cloud, site: Site) -> None:
@@ -183,6 +186,7 @@ async def test_an_async_program_moves_mouse_and_keyboard(
             held = asyncio.create_task(do("press_key", keys=["Shift", "y"], duration=30))
             waiting = asyncio.create_task(do("wait", duration=30))
             await front.wait_for_function("document.title === 'Y'")
+            await browser.close()
             await client.sessions.release_all()
             for broken_off in (held, waiting):
                 with pytest.raises(steel.APIStatusError) as caught:
