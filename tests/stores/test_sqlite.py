@@ -262,28 +262,32 @@ async def test_a_killed_writer_loses_nothing(file: Path) -> None:
 def fill(file: Path, count: int) -> None:
     """So many sessions of two projects, one in ten of them alive."""
     one = row(1, project="mine")
-    record, request = json.dumps(dump(one.session)), json.dumps(dump(one.request))
     with closing(sqlite3.connect(file)) as db, db:
-        for number in range(count):
-            project = "theirs" if number % 100 == 0 else "mine"
-            status = "live" if number % 10 == 1 else "released"
-            session_id = str(uuid.UUID(int=number))
+        db.execute("PRAGMA synchronous = OFF")
+        db.execute(
+            """WITH RECURSIVE
+                number(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM number WHERE n + 1 < :count),
+                one(n, id, project, status) AS (
+                    SELECT n, format('00000000-0000-0000-0000-%012x', n),
+                        iif(n % 100 = 0, 'theirs', 'mine'), iif(n % 10 = 1, 'live', 'released')
+                    FROM number
+                )
+            INSERT INTO sessions
+            SELECT n + 1, id, project, status, iif(status = 'live', NULL, n),
+                replace(:record, :id, id), :request, NULL
+            FROM one""",
+            {
+                "count": count,
+                "id": one.session.id,
+                "record": json.dumps(dump(one.session)),
+                "request": json.dumps(dump(one.request)),
+            },
+        )
+        for name, value in (("", "''"), (".seven", "(number - 1) % 7"), (".half", "number % 2")):
             db.execute(
-                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
-                (
-                    number + 1,
-                    session_id,
-                    project,
-                    status,
-                    None if status == "live" else number,
-                    record.replace(one.session.id, session_id),
-                    request,
-                ),
-            )
-            labels = [("", ""), (".seven", str(number % 7)), (".half", str(number % 2))]
-            db.executemany(
-                "INSERT INTO labels VALUES (?, ?, ?, ?, ?)",
-                [(number + 1, name, value, project, status) for name, value in labels],
+                "INSERT INTO labels "
+                f"SELECT number, ?, CAST({value} AS TEXT), project, status FROM sessions",
+                [name],
             )
 
 
