@@ -21,6 +21,9 @@ GONE_WITHIN = 5.0
 """Seconds within which everything a test started has to be gone after it."""
 
 
+POOLS = ("BROWSERCLOUD_POOL", "BROWSERCLOUD_POOL_SIZE")
+
+
 @pytest.fixture(autouse=True)
 def root(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
@@ -33,6 +36,8 @@ def root(
     for name in list(os.environ):
         if name.startswith(("BROWSERCLOUD_", "LT_")):
             monkeypatch.delenv(name)
+    for name in POOLS:  # a browser that nobody takes takes its time from the next test
+        monkeypatch.setenv(name, "0")
     monkeypatch.setenv("TMPDIR", str(folder))
     monkeypatch.setenv(MARK, str(folder))
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -44,10 +49,18 @@ def root(
 
 
 @pytest.fixture
-def no_pool(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests that count browsers: clouds start none ahead, unless told."""
-    monkeypatch.setenv("BROWSERCLOUD_POOL", "0")
-    monkeypatch.setenv("BROWSERCLOUD_POOL_SIZE", "0")
+def pool(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clouds start browsers ahead, as they do for users."""
+    for name in POOLS:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def no_pool(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For those that count browsers, in a file where all others have a `pool`."""
+    request.getfixturevalue("pool")
+    for name in POOLS:
+        monkeypatch.setenv(name, "0")
 
 
 @pytest.fixture(autouse=True)

@@ -34,6 +34,8 @@ from tests.leaks import browsers, stray_folders, wait_until_nothing_is_left
 from tests.processes import until
 from tests.serving import Serving, serving
 
+pytestmark = pytest.mark.usefixtures("pool")
+
 LEASE_GRACE = 1.0
 
 

@@ -13,8 +13,6 @@ from tests.conftest import Site
 from tests.leaks import browsers, left
 from tests.serving import KEY, serving
 
-pytestmark = pytest.mark.usefixtures("no_pool")  # browsers are counted here
-
 SESSIONS = 10
 ROOM = ("--max-sessions", "12")
 

@@ -103,6 +103,7 @@ def test_a_key_is_made_once_and_only_its_hash_is_kept(root: Path) -> None:
         assert ended(process)[:2] == (0, "")
 
 
+@pytest.mark.usefixtures("pool")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_releases_every_session(root: Path, number: signal.Signals) -> None:
     """Exit code 0, and no browser is left: the leak check after each test looks."""

@@ -23,8 +23,6 @@ from tests.cancelling import at_every_await
 from tests.leaks import browsers
 from tests.processes import drivers, until
 
-pytestmark = pytest.mark.usefixtures("no_pool")
-
 Program = Callable[[str], None]
 
 

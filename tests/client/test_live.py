@@ -51,6 +51,7 @@ async def ended(client: BrowserCloud, session_id: str) -> Session:
     return record
 
 
+@pytest.mark.usefixtures("pool")
 async def test_the_main_job(site: Site) -> None:
     """The first three lines of the README, with full Chromium."""
     async with BrowserCloud() as client:
@@ -355,7 +356,6 @@ async def test_a_tab_behind_another_can_be_pictured(client: BrowserCloud, site: 
         assert await session.page.screenshot(timeout=10_000)
 
 
-@pytest.mark.usefixtures("no_pool")
 async def test_a_session_beyond_a_block(client: BrowserCloud, root: Path) -> None:
     """`open` and `release`, as in the cells of a notebook; its end shows in what is left of it."""
     session = await client.session(browser="headless-shell").open()
@@ -438,7 +438,6 @@ async def test_a_failing_close_does_not_hide_the_body() -> None:
         ]
 
 
-@pytest.mark.usefixtures("no_pool")
 async def test_two_clients_at_once(root: object) -> None:
     """Two embedded clouds in one process do not see each other."""
     async with BrowserCloud() as one, BrowserCloud() as two:
@@ -491,7 +490,6 @@ async def test_a_silent_driver_loses_its_session(client: BrowserCloud) -> None:
     assert (caught.value.evidence.memory or 0) > 2**20
 
 
-@pytest.mark.usefixtures("no_pool")
 async def test_evidence_of_a_crash(client: BrowserCloud, root: Path, site: Site) -> None:
     """The signal, what was open, without its query, and what it used."""
     with pytest.raises(BrowserCrashed) as caught:
