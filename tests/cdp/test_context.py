@@ -98,7 +98,8 @@ async def test_every_target_tells_the_same_from_its_first_request(
         async with page.expect_popup() as waiting:
             await page.evaluate("url => void open(url)", site.url("/popup"))
         popup = await waiting.value
-        await popup.wait_for_function("document.readyState === 'complete'")
+        loaded = "location.pathname === '/popup' && document.readyState === 'complete'"
+        await popup.wait_for_function(loaded)
         told.append(await popup.evaluate(TOLD))
         frame_url = site.url("/frame", host="127.0.0.1")
         await page.set_content(f"<iframe src='{frame_url}'></iframe>")
