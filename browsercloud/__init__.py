@@ -31,9 +31,6 @@ if TYPE_CHECKING:
         UsageError,
     )
     from browsercloud.models import (
-        Adapter,
-        Browser,
-        Dimensions,
         LiveDetails,
         LivePage,
         Released,
@@ -43,9 +40,9 @@ if TYPE_CHECKING:
         SessionEvent,
         SessionFailure,
         SessionList,
-        SessionOptions,
         SessionStatus,
     )
+    from browsercloud.options import Adapter, Browser, Dimensions, SessionOptions
 
 __all__ = [
     "Adapter",
@@ -104,9 +101,6 @@ _HOMES = {
         "UsageError",
     ),
     "browsercloud.models": (
-        "Adapter",
-        "Browser",
-        "Dimensions",
         "LiveDetails",
         "LivePage",
         "Released",
@@ -116,8 +110,13 @@ _HOMES = {
         "SessionEvent",
         "SessionFailure",
         "SessionList",
-        "SessionOptions",
         "SessionStatus",
+    ),
+    "browsercloud.options": (
+        "Adapter",
+        "Browser",
+        "Dimensions",
+        "SessionOptions",
     ),
 }
 """Where each name is defined: that module is loaded when one of its names is asked for."""

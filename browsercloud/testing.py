@@ -11,7 +11,8 @@ from typing import Any
 
 from browsercloud.engines.base import BrowserHandle, Usage
 from browsercloud.errors import LaunchFailed
-from browsercloud.models import BrowserExit, Capacity, SessionOptions
+from browsercloud.models import BrowserExit, Capacity
+from browsercloud.options import SessionOptions
 
 NO_ENDPOINT = "ws://127.0.0.1:9/nothing-listens-here"
 

@@ -27,17 +27,19 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 
 from browsercloud.errors import InvalidRequest
 from browsercloud.models import (
+    CreateRequest,
+    ReleaseReason,
+    Session,
+    SessionProtocol,
+    SessionStatus,
+)
+from browsercloud.options import (
     LATER_OPTIONS,
     Adapter,
     Browser,
-    CreateRequest,
     FieldError,
-    ReleaseReason,
     Seconds,
-    Session,
     SessionOptions,
-    SessionProtocol,
-    SessionStatus,
 )
 
 T = TypeVar("T")

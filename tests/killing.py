@@ -16,7 +16,7 @@ from typing import Any
 
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.engines.local import LocalEngine
-from browsercloud.models import Browser, SessionOptions
+from browsercloud.options import Browser, SessionOptions
 from tests.processes import living, until
 
 SHELL = SessionOptions(browser=Browser.HEADLESS_SHELL)

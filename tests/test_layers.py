@@ -10,14 +10,15 @@ import pytest
 import browsercloud
 
 PACKAGE = Path(browsercloud.__file__).parent
-BASE = {"models", "wire", "errors", "_aio", "_later"}
+BASE = {"models", "options", "wire", "errors", "_aio", "_later"}
 
 MAY_IMPORT: dict[str, set[str]] = {
-    "models": set(),
+    "options": set(),
+    "models": {"options"},
     "errors": {"models"},  # for a type only
     "_aio": set(),
     "_later": set(),
-    "wire": {"models", "errors"},
+    "wire": {"models", "options", "errors"},
     "client": BASE | {"local"},  # local inside one function only, see below
     "cdp": BASE,
     "stores": BASE,

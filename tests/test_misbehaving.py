@@ -14,7 +14,7 @@ import pytest
 from browsercloud.cdp.connection import CdpClosed, CdpConnection
 from browsercloud.engines.base import BrowserHandle
 from browsercloud.engines.local import LocalEngine
-from browsercloud.models import Browser, SessionOptions
+from browsercloud.options import Browser, SessionOptions
 
 MEGABYTE = 1024 * 1024
 CAPS = {Browser.CHROMIUM: 600 * MEGABYTE, Browser.HEADLESS_SHELL: 300 * MEGABYTE}

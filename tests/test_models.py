@@ -8,18 +8,8 @@ from typing import Any
 import attrs
 import pytest
 
-from browsercloud.models import (
-    LATER_OPTIONS,
-    Browser,
-    BrowserExit,
-    Dimensions,
-    FieldError,
-    LiveDetails,
-    LivePage,
-    Session,
-    SessionOptions,
-    SessionStatus,
-)
+from browsercloud.models import BrowserExit, LiveDetails, LivePage, Session, SessionStatus
+from browsercloud.options import LATER_OPTIONS, Browser, Dimensions, FieldError, SessionOptions
 from browsercloud.wire import camel
 
 

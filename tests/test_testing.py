@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from browsercloud.models import BrowserExit, SessionOptions
+from browsercloud.models import BrowserExit
+from browsercloud.options import SessionOptions
 from browsercloud.testing import DyingEngine, IdleEngine, NeverEngine, SlowEngine
 
 OPTIONS = SessionOptions()

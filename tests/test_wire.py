@@ -12,19 +12,16 @@ import pytest
 from browsercloud import wire
 from browsercloud.errors import InvalidRequest
 from browsercloud.models import (
-    Browser,
-    Dimensions,
     LiveDetails,
     LivePage,
     Released,
     ReleaseReason,
-    Seconds,
     Session,
     SessionFailure,
     SessionList,
-    SessionOptions,
     SessionStatus,
 )
+from browsercloud.options import Browser, Dimensions, Seconds, SessionOptions
 
 FULL = Session(
     id="1",

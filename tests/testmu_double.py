@@ -26,7 +26,7 @@ from aiohttp import web
 from browsercloud.browser import chromedriver
 from browsercloud.browser.find import find
 from browsercloud.engines.local import LocalEngine
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 from browsercloud.server.app import Server
 from browsercloud.server.config import ServerConfig
 from browsercloud.stores.memory import MemoryStore

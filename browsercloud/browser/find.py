@@ -18,7 +18,7 @@ from pathlib import Path
 from attrs import frozen
 
 from browsercloud.errors import BrowserNotFound
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 
 VERSION_TIMEOUT = 10.0
 INSTALL_HINT = "run `browsercloud install` to get one"

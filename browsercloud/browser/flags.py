@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from browsercloud.browser.find import Found
-from browsercloud.models import Browser, SessionOptions
+from browsercloud.options import Browser, SessionOptions
 
 FRAME_HEIGHT = 87
 """Pixels that the window of a full Chromium is higher than its viewport: tabs and address bar.

@@ -20,7 +20,7 @@ from browsercloud.cdp.connection import CdpConnection, CdpError
 from browsercloud.cdp.context import NewWindows, PageOverrides
 from browsercloud.cdp.window import fit_window, wait_for_page
 from browsercloud.errors import LaunchFailed
-from browsercloud.models import Browser, Dimensions, SessionOptions
+from browsercloud.options import Browser, Dimensions, SessionOptions
 
 DISCARD_PATIENCE = 30.0
 

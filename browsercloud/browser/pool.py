@@ -20,7 +20,7 @@ from attrs import define, frozen
 
 from browsercloud._aio import in_thread, join, stop_task
 from browsercloud.browser.capacity import MACHINE_MEMORY, SESSION_MEMORY, free_memory
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from browsercloud.browser.launch import Launched, session_overrides, window_size
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.cdp.window import until_viewport, wait_for_page
-from browsercloud.models import Browser, Dimensions, SessionOptions
+from browsercloud.options import Browser, Dimensions, SessionOptions
 
 SIGN_OF_LIFE = 1.0
 """Seconds within which a browser has to answer to count as alive."""

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from browsercloud._aio import give_up
 from browsercloud.cdp.connection import CdpConnection, CdpError
-from browsercloud.models import Dimensions
+from browsercloud.options import Dimensions
 
 AUTO_ATTACH = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
 OVERRIDE_TIMEOUT = 10.0

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from browsercloud.cdp.connection import CdpConnection
-from browsercloud.models import Dimensions
+from browsercloud.options import Dimensions
 
 POLL_INTERVAL = 0.01
 RESIZE_PATIENCE = 2.0

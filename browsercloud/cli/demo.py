@@ -18,7 +18,7 @@ from rich.text import Text
 
 from browsercloud.client.client import BrowserCloud
 from browsercloud.errors import UsageError
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>It works: a browser of your own</title><style>

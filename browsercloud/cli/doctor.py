@@ -23,7 +23,7 @@ from browsercloud.engines.facts import (
     machine,
     try_out,
 )
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 from browsercloud.server.config import from_environment
 
 

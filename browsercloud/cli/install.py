@@ -17,7 +17,7 @@ from attrs import frozen
 from rich.console import Console
 
 from browsercloud.engines.facts import BrowserFacts, DriverFacts, look_up, look_up_driver, try_out
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 from browsercloud.server.config import from_environment
 
 DOWNLOAD_TIMEOUT = 15 * 60.0

@@ -15,7 +15,8 @@ from cyclopts import Parameter
 
 from browsercloud.client.client import BrowserCloud
 from browsercloud.client.scripts import ScriptRun
-from browsercloud.models import Browser, ReleaseReason, SessionOptions
+from browsercloud.models import ReleaseReason
+from browsercloud.options import Browser, SessionOptions
 
 _QUIET = (None, ReleaseReason.USER_REQUESTED, ReleaseReason.BROWSER_CLOSED)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -24,8 +24,8 @@ from browsercloud.client.options import SessionArgs, build_options
 from browsercloud.client.sessions import OnQueue, Sessions
 from browsercloud.client.transport import Transport
 from browsercloud.errors import UsageError
-from browsercloud.models import Adapter as AdapterName
-from browsercloud.models import SessionOptions
+from browsercloud.options import Adapter as AdapterName
+from browsercloud.options import SessionOptions
 
 if TYPE_CHECKING:
     from browsercloud.local import LocalServer

@@ -29,13 +29,8 @@ from browsercloud.errors import (
     SessionNotFound,
     UsageError,
 )
-from browsercloud.models import (
-    Released,
-    ReleaseReason,
-    Session,
-    SessionOptions,
-    SessionStatus,
-)
+from browsercloud.models import Released, ReleaseReason, Session, SessionStatus
+from browsercloud.options import SessionOptions
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext, Page

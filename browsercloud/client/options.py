@@ -12,7 +12,7 @@ import attrs
 
 from browsercloud._later import later
 from browsercloud.errors import InvalidRequest, UsageError
-from browsercloud.models import (
+from browsercloud.options import (
     LATER_OPTIONS,
     MAX_TIMEOUT,
     Adapter,

@@ -28,7 +28,8 @@ from browsercloud._aio import close_all, in_thread, join, settle, stop_task
 from browsercloud.client.lease import Lease
 from browsercloud.client.sessions import Sessions
 from browsercloud.errors import BrowserCloudError, SessionEnded, SessionTimedOut, UsageError
-from browsercloud.models import Released, ReleaseReason, Session, SessionOptions
+from browsercloud.models import Released, ReleaseReason, Session
+from browsercloud.options import SessionOptions
 
 log = logging.getLogger(__name__)
 

@@ -39,9 +39,9 @@ from browsercloud.models import (
     Session,
     SessionEvent,
     SessionList,
-    SessionOptions,
     SessionStatus,
 )
+from browsercloud.options import SessionOptions
 
 if TYPE_CHECKING:
     from browsercloud import wire

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 from attrs import field, frozen
 
 from browsercloud.engines.only import OnlyDriver, OnlySocket
-from browsercloud.models import BrowserExit, Capacity, SessionOptions, SessionProtocol
+from browsercloud.models import BrowserExit, Capacity, SessionProtocol
+from browsercloud.options import SessionOptions
 
 
 @frozen(kw_only=True, eq=False)

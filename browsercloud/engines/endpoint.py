@@ -16,13 +16,8 @@ from browsercloud._aio import close_all, deadline, settle
 from browsercloud.cdp.connection import CdpConnection, CdpError
 from browsercloud.engines.base import BrowserHandle, Engine, Usage, refused_lambdatest_options
 from browsercloud.errors import LaunchFailed
-from browsercloud.models import (
-    Adapter,
-    BrowserExit,
-    Capacity,
-    SessionOptions,
-    place_of,
-)
+from browsercloud.models import BrowserExit, Capacity
+from browsercloud.options import Adapter, SessionOptions, place_of
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from browsercloud.browser.memory import can_watch
 from browsercloud.engines.folders import embedded_data_dir
 from browsercloud.engines.local import LocalEngine
 from browsercloud.errors import BrowserCloudError, BrowserNotFound
-from browsercloud.models import Browser, SessionOptions
+from browsercloud.options import Browser, SessionOptions
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - only asked for its size
 SMALL_MEMORY = 1024 * 1024 * 1024

@@ -30,7 +30,8 @@ from browsercloud.engines.holding import Holding
 from browsercloud.engines.programs import Programs
 from browsercloud.engines.running import Running
 from browsercloud.errors import LaunchFailed, UsageError
-from browsercloud.models import Adapter, Browser, BrowserExit, Capacity, SessionOptions
+from browsercloud.models import BrowserExit, Capacity
+from browsercloud.options import Adapter, Browser, SessionOptions
 
 START_TIMEOUT = 30.0
 RESTORE_PATIENCE = 8.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from browsercloud.browser.find import Found, find
 from browsercloud.errors import BrowserNotFound
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 
 
 class Programs:

@@ -20,7 +20,8 @@ from browsercloud.browser.warm import Warm
 from browsercloud.engines.adoption import state_of
 from browsercloud.engines.base import BrowserHandle
 from browsercloud.engines.folders import PRIVATE, write_mark
-from browsercloud.models import BrowserExit, SessionOptions
+from browsercloud.models import BrowserExit
+from browsercloud.options import SessionOptions
 
 
 @define(eq=False)

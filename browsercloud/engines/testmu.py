@@ -22,14 +22,8 @@ from browsercloud._aio import close_all, deadline, settle, stop_task
 from browsercloud.engines.base import BrowserHandle, Usage
 from browsercloud.engines.only import OnlyDriver, OnlySocket
 from browsercloud.errors import LaunchFailed, NoCapacity, NotAuthorized, ServiceError
-from browsercloud.models import (
-    Adapter,
-    Browser,
-    BrowserExit,
-    Capacity,
-    SessionOptions,
-    SessionProtocol,
-)
+from browsercloud.models import BrowserExit, Capacity, SessionProtocol
+from browsercloud.options import Adapter, Browser, SessionOptions
 
 log = logging.getLogger(__name__)
 

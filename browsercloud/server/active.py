@@ -22,13 +22,7 @@ from browsercloud.errors import (
     SessionEnded,
     SessionNotFound,
 )
-from browsercloud.models import (
-    CreateRequest,
-    ReleaseReason,
-    Session,
-    SessionFailure,
-    SessionStatus,
-)
+from browsercloud.models import CreateRequest, ReleaseReason, Session, SessionFailure, SessionStatus
 from browsercloud.server.admission import Ticket
 from browsercloud.server.journal import Journal
 from browsercloud.server.records import first_record

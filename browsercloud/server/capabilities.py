@@ -15,7 +15,7 @@ from typing import Any
 from attrs import Factory, define, field
 
 from browsercloud.errors import InvalidRequest, ServiceError
-from browsercloud.models import SessionOptions
+from browsercloud.options import SessionOptions
 from browsercloud.wire import dump, invalid, read_create
 
 NAMES: Mapping[str, Mapping[str, str]] = {

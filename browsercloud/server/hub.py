@@ -15,7 +15,8 @@ from aiohttp import web
 
 from browsercloud._aio import settle
 from browsercloud.errors import NoCapacity, SessionEnded, SessionNotFound
-from browsercloud.models import Adapter, CreateRequest
+from browsercloud.models import CreateRequest
+from browsercloud.options import Adapter
 from browsercloud.server.active import ActiveSession, not_found
 from browsercloud.server.capabilities import read_capabilities
 from browsercloud.server.logs import about

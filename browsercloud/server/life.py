@@ -15,7 +15,8 @@ import attrs
 from browsercloud._aio import close_all, stop_task
 from browsercloud.engines.base import BrowserHandle, Engine
 from browsercloud.errors import Conflict, NoCapacity
-from browsercloud.models import ReleaseReason, Seconds, SessionFailure, SessionStatus
+from browsercloud.models import ReleaseReason, SessionFailure, SessionStatus
+from browsercloud.options import Seconds
 from browsercloud.server import evidence, records
 from browsercloud.server.active import ActiveSession, code_of, launch_problem
 from browsercloud.server.admission import Admission

@@ -12,13 +12,12 @@ from browsercloud.models import (
     BrowserExit,
     CreateRequest,
     ReleaseReason,
-    Seconds,
     Session,
     SessionFailure,
     SessionProtocol,
     SessionStatus,
-    place_of,
 )
+from browsercloud.options import Seconds, place_of
 
 CRASHED = (ReleaseReason.BROWSER_CRASHED, ReleaseReason.OUT_OF_MEMORY)
 """Ends with nothing left to be asked to leave."""

@@ -17,16 +17,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
-from browsercloud.models import (
-    MAX_TIMEOUT,
-    Adapter,
-    Bounded,
-    Browser,
-    CreateRequest,
-    Seconds,
-    Session,
-    SessionOptions,
-)
+from browsercloud.models import CreateRequest, Session
+from browsercloud.options import MAX_TIMEOUT, Adapter, Bounded, Browser, Seconds, SessionOptions
 from browsercloud.server.operations import JsonSchema
 from browsercloud.wire import ASKS_FOR_NOTHING, STEEL_FACTS, camel, dump
 

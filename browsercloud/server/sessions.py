@@ -24,13 +24,12 @@ from browsercloud.models import (
     CreateRequest,
     Released,
     ReleaseReason,
-    Seconds,
     ServerCapacity,
     Session,
     SessionFailure,
-    SessionOptions,
     SessionStatus,
 )
+from browsercloud.options import Seconds, SessionOptions
 from browsercloud.server import reconcile
 from browsercloud.server.active import (
     ActiveSession,

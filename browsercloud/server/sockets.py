@@ -14,7 +14,8 @@ from aiohttp import web
 
 from browsercloud._aio import settle
 from browsercloud.errors import InvalidRequest, NoCapacity
-from browsercloud.models import Adapter, CreateRequest, ReleaseReason
+from browsercloud.models import CreateRequest, ReleaseReason
+from browsercloud.options import Adapter
 from browsercloud.server import gateway
 from browsercloud.server.capabilities import read_socket
 from browsercloud.server.logs import about

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from browsercloud.browser.find import find, version
 from browsercloud.errors import BrowserNotFound
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 from tests.bench import cdp, churn, cold, control, flags, grid, imports, memory, report, warm
 from tests.bench.ground import Ground, run
 from tests.bench.measure import Group, Skipped

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from browsercloud.engines.local import LocalEngine
-from browsercloud.models import Browser, SessionOptions
+from browsercloud.options import Browser, SessionOptions
 from tests.bench.ground import MB, TITLES, Ground, child, cpu_of, quiet
 from tests.bench.measure import (
     Contender,

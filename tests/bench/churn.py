@@ -11,7 +11,7 @@ from functools import partial
 from playwright.async_api import Page
 
 from browsercloud import BrowserCloud
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 from tests.bench.ground import TITLES, Ground, quiet
 from tests.bench.measure import Contender, Group, Once, contest, side_by_side, times_of
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 from tests.bench.ground import TITLES, Ground, quiet, run
 from tests.bench.measure import Contender, Group, Once, contest, part_of
 

@@ -18,7 +18,7 @@ from browsercloud.browser.find import Found
 from browsercloud.browser.process import BrowserProcess
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.cdp.window import wait_for_page
-from browsercloud.models import Browser, SessionOptions
+from browsercloud.options import Browser, SessionOptions
 from tests.bench.ground import TITLES, Ground, chromium_processes, offspring, pss, quiet
 from tests.bench.measure import Contender, Group, Once, contest, side_by_side
 

@@ -61,7 +61,7 @@ async def relay(endpoint: str) -> None:
 async def chromium() -> None:
     """A headless shell, until standard input ends."""
     from browsercloud.engines.local import LocalEngine
-    from browsercloud.models import SessionOptions
+    from browsercloud.options import SessionOptions
 
     with tempfile.TemporaryDirectory(prefix="bc-") as folder:
         engine = LocalEngine(Path(folder))

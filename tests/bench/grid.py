@@ -18,7 +18,7 @@ from typing import Any
 
 import aiohttp
 
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 from tests.bench.ground import TITLES, Ground, check_program, quiet
 from tests.bench.measure import Contender, Group, Once, Skipped, contest
 from tests.bench.warm import SERVED, Watch, ours

@@ -18,7 +18,7 @@ from attrs import frozen
 from playwright.async_api import BrowserType, async_playwright
 
 from browsercloud import BrowserCloud
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 from tests.conftest import Site
 from tests.serving import KEY, Serving, serving
 

@@ -13,7 +13,7 @@ from functools import partial
 import psutil
 
 from browsercloud import BrowserCloud
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 from tests.bench.ground import (
     MB,
     TITLES,

@@ -16,7 +16,7 @@ from functools import partial
 from playwright._impl._driver import compute_driver_executable
 
 from browsercloud import BrowserCloud
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 from tests.bench.ground import TITLES, Ground, check_program, quiet
 from tests.bench.measure import (
     Contender,

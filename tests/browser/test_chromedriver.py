@@ -16,7 +16,7 @@ from browsercloud.browser import chromedriver, find
 from browsercloud.browser.chromedriver import Chromedrivers, candidates, choose
 from browsercloud.engines.local import LocalEngine
 from browsercloud.errors import LaunchFailed
-from browsercloud.models import Adapter, Browser, SessionOptions
+from browsercloud.options import Adapter, Browser, SessionOptions
 from tests.processes import alive, until
 
 

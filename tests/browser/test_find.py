@@ -10,7 +10,7 @@ import pytest
 from browsercloud.browser import find as finding
 from browsercloud.browser.find import find, kind_of, resolve, version
 from browsercloud.errors import BrowserNotFound
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 
 ELF = b"\x7fELF and more"
 

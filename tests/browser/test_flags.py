@@ -8,7 +8,7 @@ import pytest
 
 from browsercloud.browser.find import Found
 from browsercloud.browser.flags import MAX_SOCKET_PATH, SOCKET_NAME_LENGTH, argv, environment
-from browsercloud.models import Browser, Dimensions, SessionOptions
+from browsercloud.options import Browser, Dimensions, SessionOptions
 
 CHROMIUM = Found(Path("/bin/chrome"), Browser.CHROMIUM, "PATH")
 SHELL = Found(Path("/bin/headless_shell"), Browser.HEADLESS_SHELL, "PATH")

@@ -13,7 +13,7 @@ from browsercloud.browser import flags, launch
 from browsercloud.browser.find import Found, find
 from browsercloud.browser.launch import FORBIDDEN, ROOT, Launcher, require_display
 from browsercloud.errors import LaunchFailed
-from browsercloud.models import Browser, SessionOptions
+from browsercloud.options import Browser, SessionOptions
 
 SHELL = SessionOptions(browser=Browser.HEADLESS_SHELL)
 NO_SANDBOX = "sys.exit('zygote_host_impl_linux.cc(128)] No usable sandbox! If you are')"

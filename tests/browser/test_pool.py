@@ -12,7 +12,7 @@ import pytest_asyncio
 from browsercloud.browser import pool as pool_module
 from browsercloud.browser.capacity import MACHINE_MEMORY
 from browsercloud.browser.pool import Pool, Trade
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 from tests.processes import until
 
 FULL, SHELL = Browser.CHROMIUM, Browser.HEADLESS_SHELL

@@ -21,7 +21,7 @@ from browsercloud.cdp.capture import MAX_URL_LENGTH, MAX_URLS, PageUrls, clean_u
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.engines.base import BrowserHandle
 from browsercloud.engines.local import LocalEngine
-from browsercloud.models import Browser, SessionOptions
+from browsercloud.options import Browser, SessionOptions
 from tests.conftest import Site
 from tests.leaks import browsers
 from tests.server.conftest import until

@@ -14,7 +14,7 @@ from playwright.async_api import async_playwright
 
 from browsercloud.cdp.context import override
 from browsercloud.engines.local import LocalEngine
-from browsercloud.models import Browser, SessionOptions
+from browsercloud.options import Browser, SessionOptions
 
 WINDOWS = (
     "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "

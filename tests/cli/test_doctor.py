@@ -12,7 +12,7 @@ from rich.console import Console
 
 from browsercloud.cli.doctor import report, show
 from browsercloud.engines.facts import BrowserFacts, DriverFacts, Fact, machine
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

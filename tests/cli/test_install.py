@@ -13,7 +13,7 @@ from rich.console import Console
 from browsercloud.cli import install as module
 from browsercloud.cli.install import Installation
 from browsercloud.engines.facts import BrowserFacts, DriverFacts
-from browsercloud.models import Browser
+from browsercloud.options import Browser
 
 
 class Machine:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from browsercloud.engines.folders import embedded_data_dir
 from browsercloud.engines.local import LocalEngine
-from browsercloud.models import Browser, SessionOptions
+from browsercloud.options import Browser, SessionOptions
 
 FORKED_LIFE = 8.0
 

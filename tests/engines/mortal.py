@@ -10,7 +10,7 @@ import json
 import sys
 
 from browsercloud.engines.local import LocalEngine
-from browsercloud.models import Browser, SessionOptions
+from browsercloud.options import Browser, SessionOptions
 
 
 async def main() -> None:

@@ -18,7 +18,7 @@ from browsercloud.engines.adoption import endpoint_in, state_of
 from browsercloud.engines.folders import Left, embedded_data_dir, read_mark
 from browsercloud.engines.local import LocalEngine
 from browsercloud.errors import UsageError
-from browsercloud.models import Browser, SessionOptions
+from browsercloud.options import Browser, SessionOptions
 from tests.conftest import Site
 from tests.killing import (
     GRACE,

@@ -18,7 +18,8 @@ from browsercloud.cdp.connection import CdpConnection
 from browsercloud.engines.base import BrowserHandle
 from browsercloud.engines.endpoint import AttachingEngine
 from browsercloud.engines.local import LocalEngine
-from browsercloud.models import Browser, CreateRequest, Session, SessionOptions, SessionStatus
+from browsercloud.models import CreateRequest, Session, SessionStatus
+from browsercloud.options import Browser, SessionOptions
 from browsercloud.server.records import first_record, now
 from browsercloud.stores.base import SessionRow
 from browsercloud.stores.seal import LOST

@@ -25,7 +25,7 @@ from browsercloud.cdp.connection import CdpConnection
 from browsercloud.engines.folders import Lock, embedded_data_dir
 from browsercloud.engines.local import LocalEngine
 from browsercloud.errors import BrowserNotFound, LaunchFailed, UsageError
-from browsercloud.models import Browser, Dimensions, SessionOptions
+from browsercloud.options import Browser, Dimensions, SessionOptions
 from tests.cancelling import at_every_await
 from tests.processes import alive, living, until
 

@@ -14,7 +14,7 @@ from browsercloud.browser.group import Deed, read_deed
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.engines.folders import Lock, read_mark
 from browsercloud.engines.local import LocalEngine
-from browsercloud.models import Browser, Dimensions, SessionOptions
+from browsercloud.options import Browser, Dimensions, SessionOptions
 from tests.conftest import Site
 from tests.killing import (
     GRACE,

@@ -17,7 +17,7 @@ import pytest_asyncio
 from browsercloud.browser import warm
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.engines.local import LocalEngine
-from browsercloud.models import Browser, Dimensions, SessionOptions
+from browsercloud.options import Browser, Dimensions, SessionOptions
 from tests.cancelling import at_every_await
 from tests.conftest import Site
 from tests.killing import GRACE, evaluate, go, gone, killed, nothing_is_left

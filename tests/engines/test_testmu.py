@@ -26,7 +26,7 @@ from browsercloud import (
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.client.config import resolve
 from browsercloud.engines import testmu
-from browsercloud.models import SessionOptions
+from browsercloud.options import SessionOptions
 from tests.conftest import Site
 from tests.server.conftest import until
 from tests.testmu_double import ACCESS_KEY, PLAYWRIGHT_AGENT, USER, Double

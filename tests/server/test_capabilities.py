@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from browsercloud.errors import InvalidRequest, ServiceError
-from browsercloud.models import Dimensions, SessionOptions
+from browsercloud.options import Dimensions, SessionOptions
 from browsercloud.server.capabilities import (
     Wanted,
     for_chromedriver,

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from browsercloud.errors import BrowserCloudError
-from browsercloud.models import BrowserExit, CreateRequest, Seconds, SessionOptions
+from browsercloud.models import BrowserExit, CreateRequest
+from browsercloud.options import Seconds, SessionOptions
 from browsercloud.server.journal import Journal
 from browsercloud.server.sessions import Sessions
 from browsercloud.stores.memory import MemoryStore

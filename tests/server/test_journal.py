@@ -13,7 +13,8 @@ from typing import NoReturn
 
 import pytest
 
-from browsercloud.models import Seconds, SessionEvent, SessionStatus
+from browsercloud.models import SessionEvent, SessionStatus
+from browsercloud.options import Seconds
 from browsercloud.server import journal as module
 from browsercloud.server.journal import EventType, Journal
 from browsercloud.stores.base import Store

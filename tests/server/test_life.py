@@ -21,7 +21,8 @@ from hypothesis.stateful import (
 )
 
 from browsercloud.errors import Conflict, NoCapacity, SessionEnded, SessionNotFound
-from browsercloud.models import CreateRequest, Seconds, SessionOptions
+from browsercloud.models import CreateRequest
+from browsercloud.options import Seconds, SessionOptions
 from browsercloud.server.journal import Journal
 from browsercloud.server.sessions import Sessions
 from browsercloud.stores.base import Query

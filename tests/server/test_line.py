@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from browsercloud.errors import Conflict, NoCapacity, ServiceError
-from browsercloud.models import CreateRequest, Seconds, SessionOptions
+from browsercloud.models import CreateRequest
+from browsercloud.options import Seconds, SessionOptions
 from browsercloud.server.sessions import Sessions
 from browsercloud.stores.memory import MemoryStore
 from browsercloud.testing import IdleEngine

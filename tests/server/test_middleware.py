@@ -14,7 +14,7 @@ import yarl
 
 from browsercloud.engines.base import BrowserHandle
 from browsercloud.errors import BrowserNotFound, LaunchFailed, UsageError
-from browsercloud.models import SessionOptions
+from browsercloud.options import SessionOptions
 from browsercloud.server.parts import PARTS
 from browsercloud.testing import IdleEngine
 from tests.server.conftest import KEY, Cloud, StartCloud

@@ -16,7 +16,8 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from browsercloud.cdp.connection import CdpConnection
-from browsercloud.models import LATER_OPTIONS, ReleaseReason, SessionOptions
+from browsercloud.models import ReleaseReason
+from browsercloud.options import LATER_OPTIONS, SessionOptions
 from browsercloud.server.openapi import STATUS_OF, describe
 from browsercloud.server.routes import TABLE
 from browsercloud.server.trust import Opens

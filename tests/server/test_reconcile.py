@@ -12,7 +12,8 @@ import pytest
 
 from browsercloud.engines.base import BrowserHandle
 from browsercloud.errors import Conflict, NoCapacity
-from browsercloud.models import CreateRequest, Seconds, SessionOptions, SessionStatus
+from browsercloud.models import CreateRequest, SessionStatus
+from browsercloud.options import Seconds, SessionOptions
 from browsercloud.server.records import now
 from browsercloud.server.sessions import Sessions
 from browsercloud.stores.base import Store

@@ -18,7 +18,8 @@ from browsercloud.errors import (
     SessionEnded,
     SessionNotFound,
 )
-from browsercloud.models import BrowserExit, CreateRequest, Session, SessionOptions
+from browsercloud.models import BrowserExit, CreateRequest, Session
+from browsercloud.options import SessionOptions
 from browsercloud.server.sessions import Sessions
 from browsercloud.stores.base import Query, SessionRow
 from browsercloud.stores.memory import MemoryStore

@@ -11,16 +11,14 @@ import attrs
 import pytest
 
 from browsercloud.models import (
-    Browser,
     CreateRequest,
-    Dimensions,
     ReleaseReason,
     Session,
     SessionEvent,
     SessionFailure,
-    SessionOptions,
     SessionStatus,
 )
+from browsercloud.options import Browser, Dimensions, SessionOptions
 from browsercloud.stores.base import KeyRow, Limits, Query, SessionRow, Store
 from browsercloud.stores.memory import MemoryStore
 from browsercloud.stores.sqlite import FILE_NAME, SqliteStore

@@ -20,12 +20,11 @@ from browsercloud.models import (
     LiveDetails,
     LivePage,
     Released,
-    Seconds,
     Session,
     SessionList,
-    SessionOptions,
     SessionStatus,
 )
+from browsercloud.options import Seconds, SessionOptions
 from browsercloud.server.logs import about
 from browsercloud.server.operations import BOOLEAN, BROWSER_ERRORS, Operation, Parameter
 from browsercloud.server.parts import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from browsercloud.models import LATER_OPTIONS
+from browsercloud.options import LATER_OPTIONS
 from browsercloud.testing import NeverEngine
 from tests.server.conftest import KEY, OTHER_KEY, Cloud, StartCloud, until
 
