@@ -10,10 +10,11 @@ import pytest
 import browsercloud
 
 PACKAGE = Path(browsercloud.__file__).parent
-BASE = {"models", "options", "wire", "errors", "_aio", "_later"}
+BASE = {"models", "options", "places", "wire", "errors", "_aio", "_later"}
 
 MAY_IMPORT: dict[str, set[str]] = {
-    "options": set(),
+    "places": set(),
+    "options": {"places"},
     "models": {"options"},
     "errors": {"models"},  # for a type only
     "_aio": set(),
@@ -40,6 +41,8 @@ HOMES: dict[str, set[str]] = {
     "cyclopts": {"cli"},
     "rich": {"cli"},
     "cryptography": {"stores/seal.py"},
+    "babel": {"places.py"},
+    "tzdata": {"places.py"},
     "sqlite3": {"stores/sqlite.py", "stores/database.py"},
     "aiohttp": {"client/transport.py", "client/lease.py", "cdp", "server", "engines", "browser"},
     "prometheus_client": {"server/metrics.py"},

@@ -18,6 +18,7 @@ from browsercloud.browser.group import Mark
 from browsercloud.browser.process import BrowserProcess, describe
 from browsercloud.cdp.connection import CdpConnection, CdpError
 from browsercloud.cdp.context import NewWindows, PageOverrides
+from browsercloud.cdp.look import Look
 from browsercloud.cdp.window import fit_window, wait_for_page
 from browsercloud.errors import LaunchFailed
 from browsercloud.options import Browser, Dimensions, SessionOptions
@@ -205,22 +206,28 @@ def session_overrides(
 
     A browser that was started ahead opens further windows in the size that it was started with.
     """
-    if not has_overrides(options, pooled=pooled):
-        return None
+    look, windows = look_of(options), None
     started_with, size = SessionOptions().dimensions, options.dimensions
-    windows = None
     if pooled and size != started_with:
         windows = NewWindows(
             window_size(started_with, options.browser, frame),
             window_size(size, options.browser, frame),
         )
-    return PageOverrides(cdp, options.user_agent, size if _is_narrow(options) else None, windows)
+    return PageOverrides(cdp, look, windows) if look or windows else None
 
 
 def has_overrides(options: SessionOptions, *, pooled: bool) -> bool:
     """Whether there is something to be said to each page anew."""
     resized = pooled and options.dimensions != SessionOptions().dimensions
-    return options.user_agent is not None or resized or _is_narrow(options)
+    return resized or bool(look_of(options))
+
+
+def look_of(options: SessionOptions) -> Look:
+    """What every page has to be told, as no switch and no window does it."""
+    return Look(
+        user_agent=options.user_agent,
+        viewport=options.dimensions if _is_narrow(options) else None,
+    )
 
 
 def _is_narrow(options: SessionOptions) -> bool:

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import async_playwright
 
-from browsercloud.cdp.context import override
+from browsercloud.cdp.agent import override
 from browsercloud.engines.local import LocalEngine
 from browsercloud.options import Browser, SessionOptions
 
