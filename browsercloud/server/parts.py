@@ -21,6 +21,7 @@ from browsercloud.server.active import ActiveSession, not_found
 from browsercloud.server.journal import Journal
 from browsercloud.server.keyring import Keyring
 from browsercloud.server.metrics import Metrics
+from browsercloud.server.screencasts import Screencasts
 from browsercloud.server.sessions import Sessions
 from browsercloud.server.traffic import Traffic
 from browsercloud.server.trust import Caller, Trust, is_upgrade
@@ -57,6 +58,9 @@ class Parts:
 
     http: ClientSession = field(init=False, repr=False)
     """For the browsers' endpoints; there while the application runs."""
+
+    screencasts: Screencasts = field(factory=Screencasts, repr=False)
+    """What viewers look at."""
 
     sockets: set[web.WebSocketResponse] = field(factory=set, repr=False)
     """Sockets that end with the server, not with a session."""

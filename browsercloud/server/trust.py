@@ -16,16 +16,21 @@ import enum
 import hashlib
 import hmac
 import ipaddress
+import re
 import socket
+import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+import attrs
 from aiohttp import web
 from attrs import field, frozen
 
 from browsercloud.errors import NotAuthorized, ServiceError, UsageError
 from browsercloud.server.config import DEFAULT_PROJECT, ServerConfig
 from browsercloud.server.keyring import Keyring, KnownKey
+
+SCOPE = re.compile(r"(reach|watch)-([0-9]{1,11})\.")
 
 
 class Opens(enum.Enum):
@@ -38,6 +43,9 @@ class Opens(enum.Enum):
     SESSION = enum.auto()
     """As `KEY`, or the token of the session that the path or `?sessionId=` names."""
 
+    VIEWER = enum.auto()
+    """As `SESSION`, or a token that only lets look at that session, or reach in."""
+
 
 @frozen
 class Caller:
@@ -49,6 +57,12 @@ class Caller:
 
     revoked: asyncio.Future[None] | None = field(default=None, eq=False, repr=False)
     """Done when that key is revoked."""
+
+    touches: bool = True
+    """Whether it may reach into the browser from a viewer, and not only look."""
+
+    expires: float | None = None
+    """When its token does, in seconds since 1970."""
 
 
 class Trust:
@@ -72,6 +86,17 @@ class Trust:
         text = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
         return text if key_id is None else f"{text}.{key_id}"
 
+    def viewer_token(
+        self, session_id: str, key_id: str | None = None, *, touches: bool, expires: int = 0
+    ) -> str:
+        """A token for viewers of this session alone. It dies with the session and with the key.
+
+        *touches* lets its holder reach in. *expires* is in seconds since 1970, 0 for not before.
+        """
+        scope = f"{'reach' if touches else 'watch'}-{expires}"
+        signed = self.token(f"{session_id}.{scope}", key_id)
+        return f"{scope}.{signed}"
+
     def admit(
         self,
         request: web.Request,
@@ -90,8 +115,10 @@ class Trust:
         self._check_origin(request)
         if opens is Opens.ANYONE:
             return Caller(None)
-        if opens is Opens.SESSION and token is None:
+        if opens in (Opens.SESSION, Opens.VIEWER) and token is None:
             token = request.query.get("token")
+        if token is not None and opens is Opens.VIEWER and (scope := SCOPE.match(token)):
+            return self._viewer(token, session_id, scope)
         if token is not None:
             return self._holder(token, session_id)
         if self._no_auth:
@@ -101,7 +128,7 @@ class Trust:
             known = self._keyring.find(one)
             if known is not None:
                 return Caller(known.project, known.id, known.revoked)
-        for one in keys if opens is Opens.SESSION else ():
+        for one in keys if opens in (Opens.SESSION, Opens.VIEWER) else ():
             # WebDriver clients know one header only: Basic, with the token as the password.
             with contextlib.suppress(NotAuthorized):
                 return self._holder(one, session_id)
@@ -121,6 +148,16 @@ class Trust:
         if known is None:
             raise NotAuthorized("the API key that this token was handed out to is revoked")
         return Caller(None, known.id, known.revoked)
+
+    def _viewer(self, token: str, session_id: str | None, scope: re.Match[str]) -> Caller:
+        signed = f"{session_id or ''}.{scope[0].removesuffix('.')}"
+        holder = self._holder(token[scope.end() :], signed)
+        expires = int(scope[2])
+        if session_id is None or 0 < expires < time.time():
+            raise NotAuthorized("this link has expired; ask for a new one")
+        return attrs.evolve(
+            holder, touches=scope[1] == "reach", expires=float(expires) if expires else None
+        )
 
     def _check_origin(self, request: web.Request) -> None:
         upgrade = is_upgrade(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from urllib.parse import urlencode
 
 import attrs
@@ -18,6 +19,7 @@ class Urls:
         self._id = session_id
         trust, key_id = parts(request).trust, request[CALLER].key_id
         self._token = {"token": trust.token(session_id, key_id)} if token else {}
+        self._viewer = partial(trust.viewer_token, session_id, key_id) if token else None
         self._http = f"{request.scheme}://{request.host}"
         self._ws = f"ws{self._http.removeprefix('http')}"
 
@@ -40,12 +42,24 @@ class Urls:
         """The session's page."""
         return f"{self._http}/sessions/{self._id}?{self._query()}"
 
-    def viewer(self, page_id: str | None = None, *, fullscreen: bool = False) -> str:
-        """The live picture of the session, or of one of its pages."""
+    def viewer(
+        self,
+        page_id: str | None = None,
+        *,
+        fullscreen: bool = False,
+        touches: bool = True,
+        expires: int = 0,
+    ) -> str:
+        """The live picture of the session, or of one of its pages.
+
+        Its token opens nothing else; see `Trust.viewer_token`.
+        """
         more = {"pageId": page_id} if page_id is not None else {}
         if fullscreen:
-            more["fullscreen"] = "true"
-        return f"{self._http}/sessions/{self._id}/viewer?{self._query(**more)}"
+            more["showControls"] = "false"
+        if self._viewer is not None:
+            more["token"] = self._viewer(touches=touches, expires=expires)
+        return f"{self._http}/sessions/{self._id}/viewer?{urlencode(more)}"
 
     def _query(self, **more: str) -> str:
         return urlencode({**self._token, **more})

@@ -25,12 +25,13 @@ from browsercloud.server.routes import (
     leases,
     pages,
     sessions,
+    viewer,
 )
 from browsercloud.server.routes.later import NOT_YET
 from browsercloud.server.trust import Opens
 from browsercloud.wire import invalid, read_session_id
 
-ANYONE, KEY, SESSION = Opens.ANYONE, Opens.KEY, Opens.SESSION
+ANYONE, KEY, SESSION, VIEWER = Opens.ANYONE, Opens.KEY, Opens.SESSION, Opens.VIEWER
 
 
 @frozen
@@ -112,9 +113,11 @@ TABLE = (
     Route("*", "/wd/hub{tail:(?:/.*)?}", webdriver.unknown, W3C, ANYONE, w3c=True),
     Route("GET", "/v1/capacity", capacity.capacity, capacity.CAPACITY),
     Route("GET", "/v1/leases/{lease_id}", leases.hold, leases.HOLD),
+    Route("POST", f"{ONE}/viewer", viewer.link, viewer.LINK, SESSION),
+    Route("GET", f"{ONE}/viewer/ws", viewer.socket, viewer.SOCKET, VIEWER),
     Route("GET", PAGE, pages.debug, pages.DEBUG, SESSION, html=True),
-    Route("GET", f"{PAGE}/viewer", pages.viewer, pages.VIEWER, SESSION, html=True),
-    Route("GET", f"{PAGE}/screenshot", pages.screenshot, pages.SCREENSHOT, SESSION),
+    Route("GET", f"{PAGE}/viewer", pages.viewer, pages.VIEWER, VIEWER, html=True),
+    Route("GET", f"{PAGE}/screenshot", pages.screenshot, pages.SCREENSHOT, VIEWER),
     Route("GET", "/pages/{name}", pages.asset, pages.ASSET, ANYONE),
     Route("GET", "/healthz", health.health, health.HEALTH, ANYONE),
     Route("GET", "/readyz", health.ready, health.READY, ANYONE),
@@ -140,7 +143,7 @@ def add_routes(app: web.Application) -> None:
 
 def _guarded(route: Route) -> Handler:
     async def guarded(request: web.Request) -> web.StreamResponse:
-        named = _named_session(request) if route.opens is SESSION else None
+        named = _named_session(request) if route.opens in (SESSION, VIEWER) else None
         key = route.key_in(request)
         request[CALLER] = parts(request).trust.admit(request, route.opens, named, key=key)
         return await route.handler(request)

@@ -37,16 +37,17 @@ HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex, nofollow",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-    ),
 }
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'"
+)
 
 _FORMATS = {"jpeg": "image/jpeg", "png": "image/png"}
 _ASSETS = {
     "style.css": "text/css",
     "page.js": "text/javascript",
+    "viewer.js": "text/javascript",
     "docs.css": "text/css",
     "docs.js": "text/javascript",
 }
@@ -62,8 +63,18 @@ _PAGE = Answer("The page.", media_type="text/html")
 _PAGE_ID = Parameter("pageId", "The tab; the first one by default.")
 
 DEBUG = Operation(answers={200: _PAGE}, errors=("session_ended",))
+_CONTROLS = Parameter("showControls", "`false` leaves the bars out.", BOOLEAN)
+_THEME = Parameter(
+    "theme", "As the system has it by default.", {"type": "string", "enum": ["light", "dark"]}
+)
 VIEWER = Operation(
-    query=(_PAGE_ID, Parameter("fullscreen", "Leaves the bar out.", BOOLEAN)),
+    query=(
+        _PAGE_ID,
+        Parameter("pageIndex", "The tab, by its place from 0.", {"type": "integer", "minimum": 0}),
+        Parameter("interactive", "`false` only shows.", BOOLEAN),
+        _CONTROLS,
+        _THEME,
+    ),
     answers={200: _PAGE},
     errors=("session_ended",),
 )
@@ -98,9 +109,13 @@ async def debug(request: web.Request) -> web.Response:
 
 
 async def viewer(request: web.Request) -> web.Response:
-    """The picture alone, as large as the window. `fullscreen=true` leaves the bar out."""
+    """The live picture, as large as the window; with a hand on it where the link allows that."""
     given = query(request, VIEWER.names)
-    bare = boolean("fullscreen", given.get("fullscreen", "false"))
+    bare = not boolean("showControls", given.get("showControls", "true"))
+    boolean("interactive", given.get("interactive", "true"))
+    theme = given.get("theme")
+    if theme not in (None, "light", "dark"):
+        raise invalid([("theme", "must be light or dark")])
     session = await _live_record(request)
     return page(
         "viewer.html",
@@ -108,6 +123,8 @@ async def viewer(request: web.Request) -> web.Response:
         name=escape(session.name or session.id),
         status=escape(session.status),
         bar="hidden" if bare else "",
+        theme="" if theme is None else f'data-theme="{theme}"',
+        frames="*",  # whoever has the link may show it in a page of their own
     )
 
 
@@ -243,10 +260,15 @@ def _words(name: str, value: Any) -> str:
             return str(value)
 
 
-def page(template: str, **values: str) -> web.Response:
-    """A page of the folder `pages`; what comes from outside has to be escaped before."""
+def page(template: str, *, frames: str = "'self'", **values: str) -> web.Response:
+    """A page of the folder `pages`; what comes from outside has to be escaped before.
+
+    *frames* says whose pages may show it inside theirs.
+    """
     text = Template(_file(template)).substitute(values)
-    return web.Response(text=text, content_type="text/html", charset="utf-8", headers=HEADERS)
+    policy = {"Content-Security-Policy": f"{POLICY}; frame-ancestors {frames}"}
+    headers = HEADERS | policy
+    return web.Response(text=text, content_type="text/html", charset="utf-8", headers=headers)
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -195,7 +196,7 @@ async def open_pages(http: aiohttp.ClientSession, endpoint: str, urls: Urls) -> 
             session_viewer_fullscreen_url=urls.viewer(target["targetId"], fullscreen=True),
         )
         for target in reply["targetInfos"]
-        if target["type"] == "page" and not target["url"].startswith("devtools://")
+        if _is_tab(target)
     )
     return LiveDetails(
         pages=pages,
@@ -203,6 +204,18 @@ async def open_pages(http: aiohttp.ClientSession, endpoint: str, urls: Urls) -> 
         session_viewer_url=urls.viewer(),
         session_viewer_fullscreen_url=urls.viewer(fullscreen=True),
     )
+
+
+async def page_ids(endpoint: str) -> tuple[str, ...]:
+    """The target ids of the open tabs, in the order in which live details tell them."""
+    async with await CdpConnection.open(endpoint, timeout=BROWSER_TIMEOUT) as browser:
+        reply = await browser.send("Target.getTargets", timeout=BROWSER_TIMEOUT)
+    return tuple(str(target["targetId"]) for target in reply["targetInfos"] if _is_tab(target))
+
+
+def _is_tab(target: Mapping[str, Any]) -> bool:
+    """Whether it is a page for people; workers, frames and DevTools are none."""
+    return target["type"] == "page" and not target["url"].startswith("devtools://")
 
 
 async def front_page(http: aiohttp.ClientSession, endpoint: str) -> str:
@@ -218,7 +231,7 @@ async def front_page(http: aiohttp.ClientSession, endpoint: str) -> str:
     async with await CdpConnection.open(endpoint, timeout=BROWSER_TIMEOUT) as browser:
         reply = await browser.send("Target.getTargets", timeout=BROWSER_TIMEOUT)
     for target in reply["targetInfos"]:
-        if target["type"] == "page" and not target["url"].startswith("devtools://"):
+        if _is_tab(target):
             return str(target["targetId"])
     raise ServiceError("the session has no page open", status=404, code="page_not_found")
 
