@@ -24,6 +24,7 @@ MAX_NAME = 40
 MAX_FINGERS = 10
 MAX_PLACE = 100_000
 SCHEMES = ("http", "https", "about", "data")
+FORBIDDEN = ("javascript", "file", "chrome", "devtools", "view-source", "blob", "filesystem")
 HOST = re.compile(
     r"(localhost|\[[0-9a-f:]+\]|[\w-]+(\.[\w-]+)+|[\w-]+(?=:\d))(:\d+)?([/?#].*)?", re.I
 )
@@ -215,7 +216,7 @@ def full_address(typed: str) -> str:
     scheme = urlsplit(text).scheme.lower()
     if scheme in SCHEMES:
         return text
-    if HOST.fullmatch(text):
+    if scheme not in FORBIDDEN and HOST.fullmatch(text):
         local = text.lower().startswith(("localhost", "127.", "[::1]"))
         return f"http{'' if local else 's'}://{text}"
     if not text or scheme or "\\" in text:

@@ -21,6 +21,7 @@ JPEG = {"format": "jpeg", "quality": 65}
 FRAME_PAUSE = 1 / 20
 """Seconds between two frames at least: the next one is drawn once the last is acknowledged."""
 
+TITLE_PAUSE = 1.0
 HIDDEN_PAUSE = 1.0
 """Seconds between two pictures of a tab that lies behind another, which casts nothing."""
 
@@ -206,6 +207,7 @@ class Screencast:
                 "filter": ONLY_PAGES,
             },
         )
+        self._spawn(self._follow_titles())
 
     def _attached(self, params: Mapping[str, Any], _: str | None) -> None:
         target, session = params["targetInfo"], params["sessionId"]
@@ -232,11 +234,30 @@ class Screencast:
         self._view_changed()
 
     def _changed(self, params: Mapping[str, Any], _: str | None) -> None:
-        target = params["targetInfo"]
+        self._is_now(params["targetInfo"])
+
+    def _is_now(self, target: Mapping[str, Any]) -> None:
         page = self._pages.get(target["targetId"])
-        if page is not None:
-            page.tab = Tab(target["targetId"], target["url"], target["title"])
+        tab = Tab(target["targetId"], target["url"], target["title"])
+        if page is not None and page.tab != tab:
+            page.tab = tab
             self._view_changed()
+
+    async def _follow_titles(self) -> None:
+        while True:
+            await asyncio.sleep(TITLE_PAUSE)
+            if self._waiting:
+                await self._ask_for_tabs()
+
+    async def _ask_for_tabs(self) -> None:
+        """Not every new title is told by itself."""
+        try:
+            told = await self.cdp.send("Target.getTargets", timeout=CALL_TIMEOUT)
+        except CdpError as error:
+            log.debug("the tabs are not known: %s", error)
+            return
+        for target in told["targetInfos"]:
+            self._is_now(target)
 
     def _navigated(self, params: Mapping[str, Any], session: str | None) -> None:
         page = self._by_session.get(session or "")
@@ -272,6 +293,7 @@ class Screencast:
         if page is not None and params["frameId"] == page.tab.id and page.loading != loading:
             page.loading = loading
             self._view_changed()
+            self._spawn(self._ask_for_tabs())
 
     def _drawn(self, params: Mapping[str, Any], session: str | None) -> None:
         page = self._by_session.get(session or "")

@@ -270,7 +270,10 @@ async def test_sockets_are_told_as_101(start_cloud: StartCloud, upstream: Upstre
     """Which routes they are, and that they do switch."""
     sockets = {path for _, path, operation in operations() if "101" in operation["responses"]}
     one = "/v1/sessions/{sessionId}"
-    assert sockets == {f"{one}/cdp", f"{one}/playwright", "/", "/puppeteer", "/v1/leases/{leaseId}"}
+    assert sockets == {
+        *(f"{one}/{path}" for path in ("cdp", "playwright", "viewer/ws")),
+        *("/", "/puppeteer", "/v1/leases/{leaseId}"),
+    }
     cloud = await start_cloud(IdleEngine(endpoint=upstream.endpoint))
     record = await cloud.create()
     for path in (

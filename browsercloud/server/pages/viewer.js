@@ -331,11 +331,11 @@ keys.onkeyup = (event) => {
   event.preventDefault();
   key(event, false);
 };
-keys.oncompositionupdate = (event) => tell({ type: "compose", text: event.data });
-keys.oncompositionend = (event) => {
+keys.addEventListener("compositionupdate", (event) => tell({ type: "compose", text: event.data }));
+keys.addEventListener("compositionend", (event) => {
   tell({ type: "text", text: event.data });
   keys.value = "";
-};
+});
 keys.oninput = (event) => {
   if (event.isComposing) return;
   if (event.inputType === "insertText" && event.data) tell({ type: "text", text: event.data });

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
+from collections.abc import Mapping
 from functools import cache
 from html import escape
 from importlib import resources
@@ -113,6 +115,7 @@ async def viewer(request: web.Request) -> web.Response:
     given = query(request, VIEWER.names)
     bare = not boolean("showControls", given.get("showControls", "true"))
     boolean("interactive", given.get("interactive", "true"))
+    wanted_page(given)
     theme = given.get("theme")
     if theme not in (None, "light", "dark"):
         raise invalid([("theme", "must be light or dark")])
@@ -126,6 +129,14 @@ async def viewer(request: web.Request) -> web.Response:
         theme="" if theme is None else f'data-theme="{theme}"',
         frames="*",  # whoever has the link may show it in a page of their own
     )
+
+
+def wanted_page(given: Mapping[str, str]) -> tuple[str | None, int | None]:
+    """What `pageId` or else `pageIndex` of a query say. Raises `InvalidRequest`."""
+    wanted, index = given.get("pageId"), given.get("pageIndex")
+    if index is not None and not re.fullmatch("[0-9]{1,6}", index):
+        raise invalid([("pageIndex", "must be a whole number, from 0")])
+    return wanted, None if index is None or wanted is not None else int(index)
 
 
 async def screenshot(request: web.Request) -> web.Response:

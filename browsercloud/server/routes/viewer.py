@@ -26,10 +26,11 @@ from browsercloud.server.parts import (
     revoked,
     session_id,
 )
+from browsercloud.server.routes.pages import wanted_page
 from browsercloud.server.routes.sessions import boolean, page_ids
 from browsercloud.server.urls import Urls
 from browsercloud.server.viewer import GOODBYE_PATIENCE, Viewer
-from browsercloud.wire import dump, invalid, read
+from browsercloud.wire import dump, read
 
 MAX_MESSAGE = 2**19
 PING_EVERY = 20.0
@@ -97,8 +98,8 @@ async def link(request: web.Request) -> web.Response:
 async def socket(request: web.Request) -> web.StreamResponse:
     """What a session shows, as it happens; and a person's hand on it."""
     given = query(request, SOCKET.names)
-    require_upgrade(request)
     session = await active(request, session_id(request))
+    require_upgrade(request)
     endpoint = await endpoint_of(session)
     caller = request[CALLER]
     touches = caller.touches and boolean("interactive", given.get("interactive", "true"))
@@ -128,16 +129,12 @@ async def page_of(endpoint: str, given: Mapping[str, str]) -> str | None:
 
     Raises `InvalidRequest`, or 404 `page_not_found`.
     """
-    wanted, index = given.get("pageId"), given.get("pageIndex")
+    wanted, index = wanted_page(given)
     if wanted is None and index is None:
         return None
-    if wanted is not None and index is not None:
-        raise invalid([("pageIndex", "differs from pageId; leave one of the two out")])
-    if index is not None and not index.isdecimal():
-        raise invalid([("pageIndex", "must be a whole number, from 0")])
     tabs = await page_ids(endpoint)
-    if index is not None and int(index) < len(tabs):
-        return tabs[int(index)]
+    if index is not None and index < len(tabs):
+        return tabs[index]
     if wanted in tabs:
         return wanted
     raise ServiceError("the session has no such page", status=404, code="page_not_found")

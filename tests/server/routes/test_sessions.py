@@ -302,7 +302,7 @@ async def test_live_details_list_the_open_pages(real_cloud: Cloud) -> None:
     (page,) = details["pages"]
     assert (page["url"], page["favicon"]) == ("about:blank", None)
     assert f"pageId={page['id']}" in page["sessionViewerUrl"]
-    assert "fullscreen=true" in page["sessionViewerFullscreenUrl"]
+    assert "showControls=false" in page["sessionViewerFullscreenUrl"]
     assert details["wsUrl"] == record["websocketUrl"]
     _, same = await real_cloud.call("GET", f"/v1/sessions/{record['id']}/live-details")
     # Not all of it: an empty page gets its title when it likes.
