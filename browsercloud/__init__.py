@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         SessionStatus,
     )
     from browsercloud.options import Adapter, Browser, Dimensions, SessionOptions
+    from browsercloud.wanted import Coordinates, Device, Permission
 
 __all__ = [
     "Adapter",
@@ -53,6 +54,8 @@ __all__ = [
     "BrowserNotFound",
     "Conflict",
     "ConnectionFailed",
+    "Coordinates",
+    "Device",
     "Dimensions",
     "InvalidRequest",
     "LaunchFailed",
@@ -62,6 +65,7 @@ __all__ = [
     "LiveSession",
     "NoCapacity",
     "NotAuthorized",
+    "Permission",
     "ReleaseReason",
     "Released",
     "ReleasedElsewhere",
@@ -117,6 +121,11 @@ _HOMES = {
         "Browser",
         "Dimensions",
         "SessionOptions",
+    ),
+    "browsercloud.wanted": (
+        "Coordinates",
+        "Device",
+        "Permission",
     ),
 }
 """Where each name is defined: that module is loaded when one of its names is asked for."""

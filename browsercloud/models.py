@@ -23,6 +23,7 @@ from browsercloud.options import (
     Seconds,
     SessionOptions,
 )
+from browsercloud.wanted import Device
 
 NOTHING_YET = Seconds(0)
 
@@ -205,6 +206,7 @@ class Session:
     dimensions: Dimensions = DEFAULT_DIMENSIONS
     user_agent: str | None = None
     headless: bool = True
+    device: Device = Device.DESKTOP
     name: str | None = None
     build: str | None = None
     metadata: Mapping[str, str] = field(factory=dict)

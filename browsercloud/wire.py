@@ -41,6 +41,7 @@ from browsercloud.options import (
     Seconds,
     SessionOptions,
 )
+from browsercloud.wanted import Coordinates, Device, GeoLocation, Permission
 
 T = TypeVar("T")
 
@@ -49,6 +50,7 @@ _AS_THEY_ARE = ("hold_keys", "click_type", "num_clicks", "delta_x", "delta_y", "
 _OTHER_NAMES = {
     "idle_timeout": "inactivityTimeout",
     "custom_websocket_url": "customWebSocketUrl",
+    "device": "deviceConfig",
     **{name: name for name in _AS_THEY_ARE},
 }
 """Fields that the wire calls otherwise; what Steel names in snake_case among them."""
@@ -58,7 +60,6 @@ ASKS_FOR_NOTHING: Mapping[str, tuple[Any, ...]] = {
     "caCertificates": ([],),
     "concurrency": (1,),
     "debugConfig": ({},),
-    "deviceConfig": ({"device": "desktop"},),
     "experimentalFeatures": ([],),
     "extensionIds": ([],),
     "fullscreen": (False,),
@@ -179,6 +180,47 @@ def _enum_or_text(value: Any, kind: type[Enum]) -> Enum | str:
         return value
 
 
+def _of_the_look(converter: Converter) -> None:
+    """How devices, places and permissions are written."""
+
+    def device(value: Any, _: Any) -> Device:
+        if not isinstance(value, Mapping):
+            raise TypeError(
+                f'must be an object such as {{"device": "mobile"}}, not {_shown(value)}'
+            )
+        if unknown := sorted(value.keys() - {"device"}):
+            raise FieldError(str(unknown[0]), "unknown field")
+        try:
+            chosen: Any = _enum(value.get("device", Device.DESKTOP), Device)
+        except ValueError as error:
+            raise ValueError(f"device {error}") from None
+        return Device(chosen)
+
+    def geo_location(value: Any, _: Any) -> GeoLocation:
+        if value is None or isinstance(value, str):
+            return value
+        if isinstance(value, Mapping):
+            return converter.structure(value, Coordinates)
+        raise TypeError(f"must be a country's code or an object, not {_shown(value)}")
+
+    def permissions(value: Any, _: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"must be a list, not {_shown(value)}")
+        return tuple(_enum(each, Permission) for each in value)
+
+    converter.register_structure_hook(Device, device)
+    converter.register_unstructure_hook(Device, lambda value: {"device": str(value)})
+    converter.register_structure_hook_func(lambda kind: kind == GeoLocation, geo_location)
+    converter.register_unstructure_hook_func(
+        lambda kind: kind == GeoLocation,
+        lambda value: converter.unstructure(value) if isinstance(value, Coordinates) else value,
+    )
+    converter.register_structure_hook_func(lambda kind: kind == tuple[Permission, ...], permissions)
+    converter.register_unstructure_hook_func(
+        lambda kind: kind == tuple[Permission, ...], lambda value: [str(each) for each in value]
+    )
+
+
 def _time(value: Any, _: Any) -> datetime:
     if not isinstance(value, str):
         raise TypeError(f"must be a time such as 2030-01-31T12:00:00Z, not {_shown(value)}")
@@ -198,6 +240,7 @@ def _build(*, strict: bool) -> Converter:
         )  # a life has these stations; reasons and browsers are added
         converter.register_structure_hook(kind, _enum_or_text if grows and not strict else _enum)
         converter.register_unstructure_hook(kind, str)
+    _of_the_look(converter)
     converter.register_structure_hook(Seconds, _milliseconds)
     converter.register_unstructure_hook(Seconds, lambda value: round(value * 1000))
     converter.register_structure_hook(datetime, _time)

@@ -10,16 +10,18 @@ import pytest
 import browsercloud
 
 PACKAGE = Path(browsercloud.__file__).parent
-BASE = {"models", "options", "places", "wire", "errors", "_aio", "_later"}
+BASE = {"models", "options", "places", "bounds", "wanted", "wire", "errors", "_aio", "_later"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "places": set(),
-    "options": {"places"},
-    "models": {"options"},
+    "bounds": set(),
+    "wanted": {"places", "bounds", "_later"},
+    "options": {"bounds", "wanted"},
+    "models": {"options", "wanted"},
     "errors": {"models"},  # for a type only
     "_aio": set(),
     "_later": set(),
-    "wire": {"models", "options", "errors"},
+    "wire": {"models", "options", "bounds", "wanted", "errors"},
     "client": BASE | {"local"},  # local inside one function only, see below
     "cdp": BASE,
     "stores": BASE,

@@ -126,7 +126,7 @@ def _enabled(options: SessionOptions) -> tuple[str, ...]:
 
 def _window(options: SessionOptions, frame_height: int) -> tuple[str, ...]:
     """Flags that make the viewport of every page exactly as large as asked for."""
-    width, height = options.dimensions.width, options.dimensions.height
+    width, height = options.size.width, options.size.height
     if options.browser is Browser.HEADLESS_SHELL:
         return ("--headless", f"--window-size={width},{height}", "--hide-scrollbars")
     width = max(width, MIN_WINDOW_WIDTH)

@@ -8,22 +8,33 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
 from browsercloud._aio import settle
+from browsercloud._later import later
 from browsercloud.browser import flags
 from browsercloud.browser.find import Found
 from browsercloud.browser.group import Mark
 from browsercloud.browser.process import BrowserProcess, describe
+from browsercloud.cdp.agent import Agent, phone
 from browsercloud.cdp.connection import CdpConnection, CdpError
 from browsercloud.cdp.context import NewWindows, PageOverrides
-from browsercloud.cdp.look import Look
+from browsercloud.cdp.look import Look, languages_of
 from browsercloud.cdp.window import fit_window, wait_for_page
 from browsercloud.errors import LaunchFailed
 from browsercloud.options import Browser, Dimensions, SessionOptions
+from browsercloud.wanted import Coordinates, Device, Permission
+
+if TYPE_CHECKING:
+    from browsercloud import places
+else:
+    places = later("browsercloud.places")
 
 DISCARD_PATIENCE = 30.0
+CITY = 1_000.0
+"""Meters: how exactly one knows the place of somebody of whom one knows the country."""
 
 NO_SANDBOX = re.compile(
     r"No usable sandbox|without --no-sandbox|Failed to move to new namespace"
@@ -43,6 +54,9 @@ class Launched:
     process: BrowserProcess
     endpoint: str = field(repr=False)
     user_agent: str
+    product: str
+    """Name and version of the program, as it says them itself."""
+
     overrides: PageOverrides | None
     """Holds what no flag can do for as long as it is open; `None` when flags do it all."""
 
@@ -123,16 +137,15 @@ class Launcher:
         endpoint = await process.endpoint()
         try:
             async with await CdpConnection.open(endpoint) as cdp:
-                user_agent = (
-                    options.user_agent or (await cdp.send("Browser.getVersion"))["userAgent"]
-                )
+                version = await cdp.send("Browser.getVersion")
                 page = await wait_for_page(cdp)
                 if found.kind is Browser.CHROMIUM and not known:
-                    size = options.dimensions
+                    size = options.size
                     window = Dimensions(max(size.width, flags.MIN_WINDOW_WIDTH), size.height)
                     frame = await fit_window(cdp, page, window)
                     self._frames[found.path, options.headless] = frame
-            overrides = await open_overrides(endpoint, options)
+            look = look_of(options, version["product"])
+            overrides = await open_overrides(endpoint, options, look)
         except CdpError as error:
             end = process.poll()
             said = describe(end) if end else " | ".join(process.words[-5:]) or "it said nothing"
@@ -140,7 +153,11 @@ class Launcher:
                 f"the browser started but does not answer ({error}); {said}"
             ) from error
         return Launched(
-            process=process, endpoint=endpoint, user_agent=user_agent, overrides=overrides
+            process=process,
+            endpoint=endpoint,
+            user_agent=agent_of(look, version["userAgent"]),
+            product=version["product"],
+            overrides=overrides,
         )
 
     def _warn(self) -> None:
@@ -168,28 +185,30 @@ async def adopt(
         # The path of an endpoint is a random name that a browser makes for itself: whoever
         # accepts a connection there is this very browser.
         async with await CdpConnection.open(endpoint) as cdp:
-            user_agent = (await cdp.send("Browser.getVersion"))["userAgent"]
+            version = await cdp.send("Browser.getVersion")
         frame = flags.FRAME_HEIGHT if options.browser is Browser.CHROMIUM else 0
-        overrides = await open_overrides(endpoint, options, pooled=pooled, frame=frame)
+        look = look_of(options, version["product"])
+        overrides = await open_overrides(endpoint, options, look, pooled=pooled, frame=frame)
     except BaseException:
         process.let_go()
         raise
     return Launched(
         process=process,
         endpoint=endpoint,
-        user_agent=options.user_agent or user_agent,
+        user_agent=agent_of(look, version["userAgent"]),
+        product=version["product"],
         overrides=overrides,
     )
 
 
 async def open_overrides(
-    endpoint: str, options: SessionOptions, *, pooled: bool = False, frame: int = 0
+    endpoint: str, options: SessionOptions, look: Look, *, pooled: bool = False, frame: int = 0
 ) -> PageOverrides | None:
     """`session_overrides` on a connection of their own, applied. Raises `CdpError`."""
-    if not has_overrides(options, pooled=pooled):
+    if not (look or (pooled and resized(options))):
         return None
     cdp = await CdpConnection.open(endpoint)
-    overrides = session_overrides(cdp, options, pooled=pooled, frame=frame)
+    overrides = session_overrides(cdp, options, look, pooled=pooled, frame=frame)
     try:
         if overrides is not None:
             await overrides.apply()
@@ -200,15 +219,15 @@ async def open_overrides(
 
 
 def session_overrides(
-    cdp: CdpConnection, options: SessionOptions, *, pooled: bool, frame: int
+    cdp: CdpConnection, options: SessionOptions, look: Look, *, pooled: bool, frame: int
 ) -> PageOverrides | None:
     """What of *options* has to be said to each page anew; `None` if there is nothing.
 
     A browser that was started ahead opens further windows in the size that it was started with.
     """
-    look, windows = look_of(options), None
-    started_with, size = SessionOptions().dimensions, options.dimensions
-    if pooled and size != started_with:
+    windows = None
+    started_with, size = SessionOptions().size, options.size
+    if pooled and resized(options):
         windows = NewWindows(
             window_size(started_with, options.browser, frame),
             window_size(size, options.browser, frame),
@@ -216,23 +235,56 @@ def session_overrides(
     return PageOverrides(cdp, look, windows) if look or windows else None
 
 
-def has_overrides(options: SessionOptions, *, pooled: bool) -> bool:
-    """Whether there is something to be said to each page anew."""
-    resized = pooled and options.dimensions != SessionOptions().dimensions
-    return resized or bool(look_of(options))
+def resized(options: SessionOptions) -> bool:
+    """Whether a window of the usual size is of the wrong one."""
+    return options.device is Device.DESKTOP and options.size != SessionOptions().size
 
 
-def look_of(options: SessionOptions) -> Look:
-    """What every page has to be told, as no switch and no window does it."""
+def look_of(options: SessionOptions, product: str) -> Look:
+    """What every page of *product* has to be told, as no switch and no window does it."""
+    mobile = options.device is Device.MOBILE
+    locale, timezone, coordinates = whereabouts(options)
+    agent = None
+    if options.user_agent is not None:
+        agent = Agent(user_agent=options.user_agent)
+    elif mobile:
+        agent = phone(product.partition("/")[2])
+    permissions = options.permissions
+    if coordinates is not None and Permission.GEOLOCATION not in permissions:
+        permissions = (*permissions, Permission.GEOLOCATION)
     return Look(
-        user_agent=options.user_agent,
-        viewport=options.dimensions if _is_narrow(options) else None,
+        agent=agent,
+        viewport=options.size if mobile or _is_narrow(options) else None,
+        mobile=mobile,
+        languages=() if locale is None else languages_of(locale),
+        locale=locale,
+        timezone=timezone,
+        coordinates=coordinates,
+        headers=options.extra_headers,
+        permissions=permissions,
     )
+
+
+def agent_of(look: Look, usual: str) -> str:
+    """The user agent that pages are told; *usual* is the browser's own."""
+    return usual if look.agent is None else look.agent.user_agent
+
+
+def whereabouts(options: SessionOptions) -> tuple[str | None, str | None, Coordinates | None]:
+    """Locale, time zone and coordinates, each from its own option, else from the country."""
+    at, locale, timezone = options.geo_location, options.locale, options.timezone
+    if locale is not None:
+        locale = places.normal_locale(locale)
+    if not isinstance(at, str):
+        return locale, timezone, at
+    place = places.place_of(at)
+    here = Coordinates(latitude=place.latitude, longitude=place.longitude, accuracy=CITY)
+    return locale or place.locale, timezone or place.timezone, here
 
 
 def _is_narrow(options: SessionOptions) -> bool:
     full = options.browser is Browser.CHROMIUM
-    return full and options.dimensions.width < flags.MIN_WINDOW_WIDTH
+    return full and options.size.width < flags.MIN_WINDOW_WIDTH
 
 
 def window_size(viewport: Dimensions, kind: Browser, frame: int) -> Dimensions:

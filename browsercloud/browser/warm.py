@@ -8,7 +8,14 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from browsercloud.browser.launch import Launched, session_overrides, window_size
+from browsercloud.browser.launch import (
+    Launched,
+    agent_of,
+    look_of,
+    resized,
+    session_overrides,
+    window_size,
+)
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.cdp.window import until_viewport, wait_for_page
 from browsercloud.options import Browser, Dimensions, SessionOptions
@@ -78,17 +85,18 @@ async def fit(browser: Warm, options: SessionOptions) -> Launched:
     once and not one by one. `browser.cdp` is the result's, if that has overrides.
     """
     said: list[Awaitable[Any]] = [browser.cdp.send("Browser.getVersion", timeout=SIGN_OF_LIFE)]
-    if options.dimensions != SessionOptions().dimensions:
+    if resized(options):
         # Before the overrides, as a window that changes its size takes an emulated viewport along.
-        await _all([*said, _resize(browser, options.dimensions)])
+        await _all([*said, _resize(browser, options.size)])
         said = []
-    overrides = session_overrides(browser.cdp, options, pooled=True, frame=browser.frame)
+    look = look_of(options, browser.launched.product)
+    overrides = session_overrides(browser.cdp, options, look, pooled=True, frame=browser.frame)
     if overrides is not None:
         said.append(overrides.apply())
     await _all(said)
     return evolve(
         browser.launched,
-        user_agent=options.user_agent or browser.launched.user_agent,
+        user_agent=agent_of(look, browser.launched.user_agent),
         overrides=overrides,
     )
 

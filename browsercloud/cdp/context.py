@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
 
 from browsercloud._aio import give_up
 from browsercloud.cdp.connection import CdpConnection, CdpError
-from browsercloud.cdp.look import Look
+from browsercloud.cdp.look import Call, Look
 from browsercloud.options import Dimensions
 
 AUTO_ATTACH = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
@@ -46,7 +46,8 @@ class PageOverrides:
 
     async def apply(self) -> None:
         """Begin; returns when the present pages are told. The connection is ours from now on."""
-        await self._cdp.send("Target.setAutoAttach", AUTO_ATTACH)
+        granting = self._say("the browser", None, [*self._look.grants(None)])
+        await asyncio.gather(granting, self._cdp.send("Target.setAutoAttach", AUTO_ATTACH))
         while self._telling:
             await asyncio.wait(self._telling)
 
@@ -68,11 +69,14 @@ class PageOverrides:
         kind = target["type"]
         if kind == "page" and self._windows is not None:
             await self._enlarge(target["targetId"], self._windows)
-        calls = [
+        calls: list[Call] = [
             *self._look.calls(kind),
             ("Target.setAutoAttach", AUTO_ATTACH),
             ("Runtime.runIfWaitingForDebugger", {}),
         ]
+        await self._say(f"a {kind}", session, calls)
+
+    async def _say(self, whom: str, session: str | None, calls: Sequence[Call]) -> None:
         # Sent together, as a target that waits answers some calls only when it runs. They are
         # carried out in this order.
         answers = await asyncio.gather(
@@ -84,7 +88,7 @@ class PageOverrides:
         )
         for (method, _), answer in zip(calls, answers, strict=True):
             if isinstance(answer, CdpError):
-                log.debug("%s for a %s: %s", method, kind, answer)
+                log.debug("%s for %s: %s", method, whom, answer)
             elif isinstance(answer, BaseException):
                 raise answer
 

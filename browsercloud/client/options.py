@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import attrs
@@ -20,6 +20,7 @@ from browsercloud.options import (
     Dimensions,
     SessionOptions,
 )
+from browsercloud.wanted import Coordinates, Device, Permission
 
 if TYPE_CHECKING:
     from browsercloud import wire
@@ -34,9 +35,16 @@ class SessionArgs(TypedDict, total=False):
     idle_timeout: float | None
     adapter: Adapter | Literal["playwright", "puppeteer", "selenium"]
     browser: Browser | Literal["chromium", "headless-shell"]
-    dimensions: Dimensions | tuple[int, int]
+    dimensions: Dimensions | tuple[int, int] | None
     headless: bool
     user_agent: str | None
+    device: Device | Literal["desktop", "mobile"]
+    locale: str | None
+    timezone: str | None
+    geo_location: str | Coordinates | Mapping[str, float] | None
+    extra_headers: Mapping[str, str]
+    permissions: Sequence[Permission | str]
+    start_url: str | None
     name: str | None
     build: str | None
     metadata: Mapping[str, str]
@@ -96,11 +104,13 @@ def _wire_name(name: str) -> str:
 
 def _wire_value(name: str, value: Any) -> Any:
     match value:
-        case Dimensions():
+        case Dimensions() | Coordinates():
             return wire.dump(value)
+        case str() if name == "device":
+            return {"device": value}
         case (width, height) if name == "dimensions":
             return {"width": width, "height": height}
-        case _ if name == "dimensions":
+        case _ if name == "dimensions" and value is not None:
             raise wire.invalid([(name, f"must be (width, height) in pixels, not {value!r}")])
         case _ if name in ("timeout", "idle_timeout") and value is not None:
             return milliseconds(value, name)

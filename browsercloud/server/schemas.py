@@ -17,9 +17,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
+from browsercloud import places
+from browsercloud.bounds import Bounded
 from browsercloud.models import CreateRequest, Session
-from browsercloud.options import MAX_TIMEOUT, Adapter, Bounded, Browser, Seconds, SessionOptions
+from browsercloud.options import MAX_TIMEOUT, Adapter, Browser, Seconds, SessionOptions
 from browsercloud.server.operations import JsonSchema
+from browsercloud.wanted import Coordinates, Device, GeoLocation
 from browsercloud.wire import ASKS_FOR_NOTHING, STEEL_FACTS, camel, dump
 
 _PLAIN: Mapping[Any, JsonSchema] = {
@@ -140,6 +143,13 @@ class Schemas:
     def _of(self, hint: Any, *, read: bool) -> JsonSchema:  # noqa: PLR0911 - one for each kind
         if hint in _PLAIN:
             return _PLAIN[hint]
+        if hint is Device:
+            kind = {"type": "string", "enum": [str(each) for each in Device]}
+            parts = {"device": {**kind, "default": str(Device.DESKTOP)}}
+            return {"type": "object", "properties": parts, "additionalProperties": False}
+        if hint == GeoLocation:
+            country = {"type": "string", "enum": [*places.countries()]}
+            return {"anyOf": [country, self._of(Coordinates, read=read), {"type": "null"}]}
         origin, kinds = get_origin(hint), get_args(hint)
         if origin in (types.UnionType, Union) and len(kinds) == 2 and type(None) in kinds:
             (kind,) = (each for each in kinds if each is not type(None))
@@ -193,9 +203,12 @@ def _bounds(attribute: Any, *, in_time: bool) -> JsonSchema:
     """What the validator lets through; durations in milliseconds, and whole ones."""
     if not isinstance(attribute.validator, Bounded):
         return {}
+    schema = attribute.validator.schema
+    if callable(schema):
+        schema = schema()
     if not in_time:
-        return attribute.validator.schema
-    return {name: round(value * 1000) for name, value in attribute.validator.schema.items()}
+        return schema
+    return {name: round(value * 1000) for name, value in schema.items()}
 
 
 def _default(attribute: Any, *, in_time: bool) -> JsonSchema:

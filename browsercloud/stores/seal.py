@@ -7,7 +7,8 @@ import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-FIELD = "customWebSocketUrl"
+URLS = ("customWebSocketUrl", "startUrl")
+HEADERS = "extraHeaders"
 LOST = "wss://sealed.invalid/"
 """Stands for a URL that cannot be read any more: nothing is ever found there."""
 
@@ -47,10 +48,13 @@ class Seal:
 
 
 def _with(request: Mapping[str, Any], change: Callable[[str], str]) -> Mapping[str, Any]:
-    """*request* with the URL changed wherever it stands."""
+    """*request* with URLs and headers changed wherever they stand."""
     changed = dict(request)
     for place in ("options", "given"):
-        fields = changed.get(place, {})
-        if fields.get(FIELD) is not None:
-            changed[place] = {**fields, FIELD: change(fields[FIELD])}
+        fields = dict(changed.get(place, {}))
+        fields |= {name: change(fields[name]) for name in URLS if fields.get(name) is not None}
+        if fields.get(HEADERS):
+            fields[HEADERS] = {name: change(text) for name, text in fields[HEADERS].items()}
+        if place in changed:
+            changed[place] = fields
     return changed

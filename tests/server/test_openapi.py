@@ -134,7 +134,7 @@ def test_bounds_units_and_defaults_are_those_of_the_models() -> None:
     assert (timeout["exclusiveMinimum"], timeout["maximum"]) == (0, 86_400_000)
     assert timeout["default"] == 300_000
     assert told["metadata"]["maxProperties"] == 50
-    assert told["dimensions"]["default"] == {"width": 1280, "height": 720}
+    assert told["headless"]["default"] is True
     width = schema("Dimensions")["properties"]["width"]
     assert (width["type"], width["minimum"], width["maximum"]) == ("integer", 100, 8192)
     assert schema("ReleaseReason")["enum"] == [str(reason) for reason in ReleaseReason]
@@ -168,6 +168,22 @@ def test_bounds_units_and_defaults_are_those_of_the_models() -> None:
         ({"metadata": {str(n): "x" for n in range(50)}}, True),
         ({"metadata": {str(n): "x" for n in range(51)}}, False),
         ({"metadata": {"a": 1}}, False),
+        ({"deviceConfig": {"device": "mobile"}, "locale": "pt-BR", "timezone": "Asia/Tokyo"}, True),
+        ({"deviceConfig": {"device": "tv"}}, False),
+        ({"locale": "qq-QQ"}, False),
+        ({"timezone": "Mars/Olympus"}, False),
+        ({"geoLocation": "US"}, True),
+        ({"geoLocation": "XX"}, False),
+        ({"geoLocation": {"latitude": 1, "longitude": 2}}, True),
+        ({"geoLocation": {"latitude": 91, "longitude": 2}}, False),
+        ({"extraHeaders": {"X-Key": "a b"}}, True),
+        ({"extraHeaders": {"Host": "a"}}, False),
+        ({"extraHeaders": {"X": "é"}}, False),
+        ({"permissions": ["camera", "midi"]}, True),
+        ({"permissions": ["fly"]}, False),
+        ({"permissions": ["midi", "midi"]}, False),
+        ({"startUrl": "https://example.com/a?b=c"}, True),
+        ({"startUrl": "file:///etc/passwd"}, False),
         ({"proxy": "http://a"}, False),
         ({"blockAds": False, "useProxy": None}, True),
         ({"blockAds": 0}, False),
