@@ -25,6 +25,7 @@ from cattrs import (
 )
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
+from browsercloud.bounds import FieldError
 from browsercloud.errors import InvalidRequest
 from browsercloud.models import (
     CreateRequest,
@@ -37,7 +38,6 @@ from browsercloud.options import (
     LATER_OPTIONS,
     Adapter,
     Browser,
-    FieldError,
     Seconds,
     SessionOptions,
 )
@@ -185,9 +185,8 @@ def _of_the_look(converter: Converter) -> None:
 
     def device(value: Any, _: Any) -> Device:
         if not isinstance(value, Mapping):
-            raise TypeError(
-                f'must be an object such as {{"device": "mobile"}}, not {_shown(value)}'
-            )
+            form = '{"device": "mobile"}'
+            raise TypeError(f"must be an object such as {form}, not {_shown(value)}")
         if unknown := sorted(value.keys() - {"device"}):
             raise FieldError(str(unknown[0]), "unknown field")
         try:

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from browsercloud.browser.find import Found
-from browsercloud.options import Browser, SessionOptions
+from browsercloud.options import DEFAULT_DIMENSIONS, Browser, Dimensions, SessionOptions
+from browsercloud.wanted import Device
 
 FRAME_HEIGHT = 87
 """Pixels that the window of a full Chromium is higher than its viewport: tabs and address bar.
@@ -124,9 +125,21 @@ def _enabled(options: SessionOptions) -> tuple[str, ...]:
     return (*ENABLED_FEATURES, BACKGROUND_PICTURES) if full else ENABLED_FEATURES
 
 
+def viewport_of_window(options: SessionOptions) -> Dimensions:
+    """What the window is made for; a mobile viewport is emulated in a window of the usual size."""
+    return DEFAULT_DIMENSIONS if options.device is Device.MOBILE else options.size
+
+
+def screen_of(options: SessionOptions, frame_height: int) -> Dimensions:
+    """The size of the window of a full Chromium, and of a screen that it fills."""
+    size = viewport_of_window(options)
+    return Dimensions(max(size.width, MIN_WINDOW_WIDTH), size.height + frame_height)
+
+
 def _window(options: SessionOptions, frame_height: int) -> tuple[str, ...]:
     """Flags that make the viewport of every page exactly as large as asked for."""
-    width, height = options.size.width, options.size.height
+    size_asked = viewport_of_window(options)
+    width, height = size_asked.width, size_asked.height
     if options.browser is Browser.HEADLESS_SHELL:
         return ("--headless", f"--window-size={width},{height}", "--hide-scrollbars")
     width = max(width, MIN_WINDOW_WIDTH)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from browsercloud._aio import settle
 from browsercloud._later import later
 from browsercloud.browser import flags
+from browsercloud.browser.display import Display, has_display, program
 from browsercloud.browser.find import Found
 from browsercloud.browser.group import Mark
 from browsercloud.browser.process import BrowserProcess, describe
@@ -60,6 +61,9 @@ class Launched:
     overrides: PageOverrides | None
     """Holds what no flag can do for as long as it is open; `None` when flags do it all."""
 
+    display: Display | None = None
+    """Its own, if there was none to show its window on."""
+
 
 class Launcher:
     """Starts browsers, and remembers what it learns about this machine.
@@ -85,8 +89,8 @@ class Launcher:
         *started* is called with each process in the moment it exists. Raises `LaunchFailed`; then,
         and when cancelled, no process is left. Not bounded in time.
         """
-        if not options.headless:
-            require_display(os.environ)
+        if not options.headless and not has_display(os.environ):
+            program()  # before anything is begun
         try:
             return await self._once(found, options, folder, started)
         except LaunchFailed as error:
@@ -117,19 +121,22 @@ class Launcher:
             sandbox=self.sandbox_reason is None,
             frame_height=flags.FRAME_HEIGHT if frame is None else frame,
         )
-        env = flags.environment(folder, headless=options.headless)
-        try:
-            process = BrowserProcess.begin(command, env=env, folder=folder)
-        except OSError as error:
-            raise LaunchFailed(
-                f"{found.path} cannot be run: {error}; run `browsercloud doctor`"
-            ) from error
-        try:
-            started(process)
-            return await self._ready(process, found, options, known=frame is not None)
-        except BaseException:
-            await settle(lambda: process.stop(grace=0), patience=DISCARD_PATIENCE)
-            raise
+        async with _screen(folder, options, flags.FRAME_HEIGHT if frame is None else frame) as at:
+            ours = os.environ if at is None else at.environment(os.environ)
+            env = flags.environment(folder, headless=options.headless, environ=ours)
+            try:
+                process = BrowserProcess.begin(command, env=env, folder=folder)
+            except OSError as error:
+                raise LaunchFailed(
+                    f"{found.path} cannot be run: {error}; run `browsercloud doctor`"
+                ) from error
+            try:
+                started(process)
+                launched = await self._ready(process, found, options, known=frame is not None)
+                return evolve(launched, display=at)
+            except BaseException:
+                await settle(lambda: process.stop(grace=0), patience=DISCARD_PATIENCE)
+                raise
 
     async def _ready(
         self, process: BrowserProcess, found: Found, options: SessionOptions, *, known: bool
@@ -140,8 +147,7 @@ class Launcher:
                 version = await cdp.send("Browser.getVersion")
                 page = await wait_for_page(cdp)
                 if found.kind is Browser.CHROMIUM and not known:
-                    size = options.size
-                    window = Dimensions(max(size.width, flags.MIN_WINDOW_WIDTH), size.height)
+                    window = flags.screen_of(options, 0)
                     frame = await fit_window(cdp, page, window)
                     self._frames[found.path, options.headless] = frame
             look = look_of(options, version["product"])
@@ -293,11 +299,17 @@ def window_size(viewport: Dimensions, kind: Browser, frame: int) -> Dimensions:
     return Dimensions(max(viewport.width, least), viewport.height + frame)
 
 
-def require_display(environ: Mapping[str, str]) -> None:
-    """Raise `LaunchFailed` when a window could not be shown anywhere."""
-    if sys.platform == "darwin" or environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"):
+@asynccontextmanager
+async def _screen(
+    folder: Path, options: SessionOptions, frame: int
+) -> AsyncIterator[Display | None]:
+    """A display of the session's own, if its window has none; kept if all goes well."""
+    if options.headless or has_display(os.environ):
+        yield None
         return
-    raise LaunchFailed(
-        "headless=False needs a display on the browser's machine, and neither DISPLAY nor "
-        "WAYLAND_DISPLAY is set: use headless=True, or run under Xvfb (`xvfb-run …`)"
-    )
+    display = await Display.start(folder, flags.screen_of(options, frame))
+    try:
+        yield display
+    except BaseException:
+        await settle(display.stop, patience=DISCARD_PATIENCE)
+        raise
