@@ -64,7 +64,9 @@ class Display:
         Raises `LaunchFailed` if there is no Xvfb, or it does not start. Cancelled, it is gone.
         """
         path = program()
-        (folder / "xauthority").write_bytes(_authority(secrets.token_bytes(16)))
+        cookie = folder / "xauthority"
+        cookie.touch(mode=0o600)
+        cookie.write_bytes(_authority(secrets.token_bytes(16)))
         reading, writing = os.pipe()
         size = f"{screen.width}x{screen.height + PANEL}x24"
         try:
@@ -73,7 +75,7 @@ class Display:
                     f"{PROGRAM}={folder}/{NOTE}",
                     *("-displayfd", str(writing)),
                     *("-screen", "0", size),
-                    *("-auth", str(folder / "xauthority")),
+                    *("-auth", str(cookie)),
                     *("-nolisten", "tcp"),
                 ],
                 program=path,

@@ -134,8 +134,9 @@ async def _frame(page: Any, url: str) -> Any:
 async def _own_tab(endpoint: str, url: str) -> Any:
     """What a page says that another client of CDP has opened."""
     async with await CdpConnection.open(endpoint) as cdp:
-        target = await cdp.send("Target.createTarget", {"url": url})
+        target = await cdp.send("Target.createTarget", {"url": "about:blank"})
         attached = await cdp.send("Target.attachToTarget", {**target, "flatten": True})
+        await cdp.send("Page.navigate", {"url": url}, attached["sessionId"])
         asked = {"expression": "window.first", "returnByValue": True}
         while True:
             answer = await cdp.send("Runtime.evaluate", asked, attached["sessionId"])
