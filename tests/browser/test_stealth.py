@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from browsercloud.browser.launch import adopt
+from browsercloud.browser.stealth import PLATFORMS, chrome, disguise
+from browsercloud.browser.warm import Kind
 from browsercloud.engines.local import LocalEngine
-from browsercloud.options import SessionOptions
+from browsercloud.options import Browser, Dimensions, SessionOptions
+from browsercloud.stealth import Stealth
 from tests.conftest import Site
-from tests.killing import GRACE, evaluate, go, killed, nothing_is_left
+from tests.killing import evaluate, go, nothing_is_left
 from tests.processes import until
 
 DETECTOR = (Path(__file__).parent / "detector.js").read_text()
@@ -161,29 +166,29 @@ def kinds(engine: LocalEngine) -> list[Kind]:
 SIZE = "[innerWidth, innerHeight]"
 
 
-async def test_a_session_keeps_what_it_has_picked(root: Path, looking: Site) -> None:
-    """Viewport and machine follow from the id: fresh, pooled, or taken over by a later server."""
+async def test_a_session_keeps_what_it_has_picked(engine: LocalEngine, looking: Site) -> None:
+    """Viewport and machine follow from the id: a later server that takes over tells the same."""
     options = SessionOptions(stealth=Stealth(), dimensions=Dimensions(1000, 600))
     picked = options.of("one").size
     assert picked != options.of("two").size
-    first = LocalEngine(root / "data", pool_size=0, orphan_grace=GRACE)
-    await first.open()
-    await first.sweep()
-    handle = await first.start("one", options)
+    handle = await engine.start("one", options)
     await go(handle.endpoint, f"{looking.url}/")
     before = await evaluate(handle.endpoint, "detect()")
     assert [picked.width, picked.height] == await evaluate(handle.endpoint, SIZE)
     assert handle.user_agent == json.loads(before["told"])["userAgent"]
-    await killed(first)
-    second = LocalEngine(root / "data", pool_size=1, orphan_grace=GRACE)
-    await second.open()
-    restored = await second.restore("one", options, handle.state)
-    await second.sweep()
-    assert restored is not None
-    assert before == await evaluate(restored.endpoint, "detect()")
-    await go(restored.endpoint, f"{looking.url}/?again")
-    assert before == await evaluate(restored.endpoint, "detect()")
-    await second.close()
+    running = engine._browsers["one"]
+    assert running.process is not None
+    assert running.launched is not None
+    assert running.launched.overrides is not None
+    await running.launched.overrides.close()  # as when the server dies
+    again = await adopt(options.of("one"), "one", running.process.mark, handle.endpoint)
+    assert handle.user_agent == again.user_agent
+    assert before == await evaluate(handle.endpoint, "detect()")
+    await go(handle.endpoint, f"{looking.url}/?again")
+    assert before == await evaluate(handle.endpoint, "detect()")
+    assert again.overrides is not None
+    await again.overrides.close()
+    again.process.let_go()
 
 
 def test_the_viewport_is_a_little_off() -> None:

@@ -19,6 +19,7 @@ from browsercloud import (
     SessionList,
     SessionOptions,
     SessionStatus,
+    Stealth,
 )
 
 
@@ -56,6 +57,7 @@ async def sessions() -> None:
             name="n",
             build="b",
             metadata={"k": "v"},
+            stealth=Stealth(humanize_interactions=True),
         ) as second:
             print(second.page)
 

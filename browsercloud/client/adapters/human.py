@@ -105,6 +105,7 @@ class _Person:
             await self._fill(selector, "", **options, timeout=clock.left())
             kind = await self._look(selector, KIND, strict, clock)
         if kind == "lines" or (kind == "line" and "\n" not in value):
+            await _pause(EACH_KEY)
             keys = {"delay": None, "strict": strict, "no_wait_after": None}
             await self._keys(selector, value, keys, clock)
             if await self._look(selector, VALUE, strict, clock) == value:
