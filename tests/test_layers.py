@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 HOMES: dict[str, set[str]] = {
     "cattrs": {"wire.py"},
     "tenacity": {"client/retries.py"},
-    "playwright": {"client/adapters/playwright.py", "client/live.py"},  # the latter for types only
+    "playwright": {"client/adapters/playwright.py", "client/adapters/human.py", "client/live.py"},
     "selenium": {"client/adapters/selenium.py", "client/live.py"},  # the latter for types only
     "cyclopts": {"cli"},
     "rich": {"cli"},

@@ -6,11 +6,16 @@ const inDocument = typeof document !== 'undefined';
 const stackOf = body => { try { body(); return 'no error'; } catch (error) { return error.stack; } };
 const frames = body => stackOf(body).split('\n').slice(1).map(line => line.replace(/:\d+:\d+/g, ''));
 
+let frame;
+const elsewhere = () => {
+  frame ??= document.body.appendChild(document.createElement('iframe'));
+  return frame.contentWindow.Function.prototype.toString;
+};
+
 // What is wrong with a function, beside a *sibling* that nobody has touched.
 const lies = (fn, name, sibling) => {
   const found = [];
   const say = (what, so) => { if (!so) found.push(`${name}: ${what}`); };
-  const again = sibling.name;
   say('toString', Function.prototype.toString.call(fn) === NATIVE(name));
   say('own toString', fn.toString() === NATIVE(name) && fn + '' === NATIVE(name));
   say('its name', fn.name === name);
@@ -24,12 +29,7 @@ const lies = (fn, name, sibling) => {
                                  JSON.stringify(frames(() => sibling.call(null))));
   say('stack of an heir', JSON.stringify(frames(() => Object.create(fn).toString())) ===
                           JSON.stringify(frames(() => Object.create(sibling).toString())));
-  if (inDocument) {
-    const frame = document.body.appendChild(document.createElement('iframe'));
-    const theirs = frame.contentWindow.Function.prototype.toString;
-    say(`toString of another document, like ${again}`, theirs.call(fn) === NATIVE(name));
-    frame.remove();
-  }
+  if (inDocument) say('toString of another document', elsewhere().call(fn) === NATIVE(name));
   return found;
 };
 

@@ -74,9 +74,11 @@ async def test_it_acts_as_a_person_does(form: Iterator[str]) -> None:
         assert "abcdefabcdef" == await page.input_value("#words")
         await page.frames[1].fill("#inside", "in")
         assert "in" == await page.frames[1].input_value("#inside")
-        for field, value in (("#words", "two\nlines"), ("#when", "2030-01-31"), ("#short", "long")):
+        for field, value in (("#words", "two\nlines"), ("#when", "2030-01-31")):
             await page.fill(field, value)
             assert value == await page.input_value(field)
+        await page.fill("#short", "long")
+        assert "lon" == await page.input_value("#short")
         await page.fill("#free", "new")
         assert "new" == await page.inner_text("#free")
         await page.fill("#name", "")
