@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         SessionStatus,
     )
     from browsercloud.options import Adapter, Browser, Dimensions, SessionOptions
+    from browsercloud.stealth import Stealth
     from browsercloud.wanted import Coordinates, Device, Permission
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "SessionOptions",
     "SessionStatus",
     "SessionTimedOut",
+    "Stealth",
     "UsageError",
 ]
 
@@ -122,6 +124,7 @@ _HOMES = {
         "Dimensions",
         "SessionOptions",
     ),
+    "browsercloud.stealth": ("Stealth",),
     "browsercloud.wanted": (
         "Coordinates",
         "Device",

@@ -23,6 +23,7 @@ from browsercloud.options import (
     Seconds,
     SessionOptions,
 )
+from browsercloud.stealth import Stealth
 from browsercloud.wanted import Device
 
 NOTHING_YET = Seconds(0)
@@ -207,6 +208,7 @@ class Session:
     user_agent: str | None = None
     headless: bool = True
     device: Device = Device.DESKTOP
+    stealth: Stealth | None = None
     name: str | None = None
     build: str | None = None
     metadata: Mapping[str, str] = field(factory=dict)

@@ -11,9 +11,10 @@ from enum import StrEnum
 from typing import Any, NewType
 from urllib.parse import SplitResult, urlsplit
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from browsercloud.bounds import Bounded, FieldError, in_range
+from browsercloud.stealth import Stealth, disguised, jittered, wanted
 from browsercloud.wanted import (
     GEO_LOCATION,
     HEADERS,
@@ -44,7 +45,6 @@ LATER_OPTIONS: Mapping[str, str] = {
     "useProxy": "proxy",
     "blockAds": "block_ads",
     "optimizeBandwidth": "optimize_bandwidth",
-    "stealthConfig": "stealth",
     "sessionContext": "session_context",
     "profileId": "profile_id",
     "persistProfile": "persist_profile",
@@ -250,6 +250,12 @@ class SessionOptions:
     start_url: str | None = field(default=None, repr=False, validator=START_URL)
     """What the first page shows when the session is there; a blank page unless told."""
 
+    stealth: Stealth | None = field(default=None, converter=wanted)
+    """Passes for a person's browser; off by default.
+
+    `True` is `Stealth()`. What is picked is picked once for a session.
+    """
+
     name: str | None = field(default=None, validator=Bounded(_label, _LABEL))
     build: str | None = field(default=None, validator=Bounded(_label, _LABEL))
     metadata: Mapping[str, str] = field(factory=dict, validator=Bounded(_metadata, _LABELS))
@@ -272,6 +278,17 @@ class SessionOptions:
         """Of the viewport, whether it was given or not."""
         usual = MOBILE_DIMENSIONS if self.device is Device.MOBILE else DEFAULT_DIMENSIONS
         return self.dimensions or usual
+
+    def of(self, session_id: str) -> SessionOptions:
+        """These options, with what they leave to luck picked for this session."""
+        if self.stealth is None or not disguised(self.stealth):
+            return self
+        if not self.stealth.randomize_viewport or self.device is Device.MOBILE:
+            return self
+        side = (self.size.width, self.size.height)
+        return evolve(
+            self, dimensions=Dimensions(*jittered(session_id, side, (MIN_SIDE, MAX_SIDE)))
+        )
 
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot go together."""

@@ -41,6 +41,7 @@ from browsercloud.options import (
     Seconds,
     SessionOptions,
 )
+from browsercloud.stealth import Stealth
 from browsercloud.wanted import Coordinates, Device, GeoLocation, Permission
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ _OTHER_NAMES = {
     "idle_timeout": "inactivityTimeout",
     "custom_websocket_url": "customWebSocketUrl",
     "device": "deviceConfig",
+    "stealth": "stealthConfig",
     **{name: name for name in _AS_THEY_ARE},
 }
 """Fields that the wire calls otherwise; what Steel names in snake_case among them."""
@@ -83,6 +85,9 @@ ASKS_FOR_NOTHING: Mapping[str, tuple[Any, ...]] = {
 
 Of an object any part will do. Every other value is refused by the option's name.
 """
+
+CAPTCHAS = "autoCaptchaSolving"
+"""The part of Steel's stealth that is not offered."""
 
 _NOT_OFFERED = "this server does not offer this option"
 _WHY_NOT = {
@@ -275,7 +280,7 @@ def _build(*, strict: bool) -> Converter:
         def checked(value: Any, _: Any) -> Any:
             if not isinstance(value, Mapping):
                 raise TypeError(f"must be an object, not {_shown(value)}")
-            return inner(value, kind)
+            return inner(_without_captchas(value) if kind is Stealth else value, kind)
 
         return checked
 
@@ -299,6 +304,13 @@ def _build(*, strict: bool) -> Converter:
 
 _strict = _build(strict=True)
 _lenient = _build(strict=False)
+
+
+def _without_captchas(asked: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Steel's stealth without the one part that is not offered, if that is not asked for."""
+    if asked.get(CAPTCHAS) not in (None, False):
+        raise FieldError(CAPTCHAS, _NOT_OFFERED)
+    return {name: value for name, value in asked.items() if name != CAPTCHAS}
 
 
 def dump(value: Any) -> Any:

@@ -10,18 +10,30 @@ import pytest
 import browsercloud
 
 PACKAGE = Path(browsercloud.__file__).parent
-BASE = {"models", "options", "places", "bounds", "wanted", "wire", "errors", "_aio", "_later"}
+BASE = {
+    "models",
+    "options",
+    "places",
+    "bounds",
+    "wanted",
+    "stealth",
+    "wire",
+    "errors",
+    "_aio",
+    "_later",
+}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "places": set(),
     "bounds": set(),
     "wanted": {"places", "bounds", "_later"},
-    "options": {"bounds", "wanted"},
-    "models": {"options", "wanted"},
+    "stealth": {"bounds"},
+    "options": {"bounds", "wanted", "stealth"},
+    "models": {"options", "wanted", "stealth"},
     "errors": {"models"},  # for a type only
     "_aio": set(),
     "_later": set(),
-    "wire": {"models", "options", "bounds", "wanted", "errors"},
+    "wire": {"models", "options", "bounds", "wanted", "stealth", "errors"},
     "client": BASE | {"local"},  # local inside one function only, see below
     "cdp": BASE,
     "stores": BASE,
@@ -38,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 HOMES: dict[str, set[str]] = {
     "cattrs": {"wire.py"},
     "tenacity": {"client/retries.py"},
-    "playwright": {"client/adapters/playwright.py", "client/live.py"},  # the latter for types only
+    "playwright": {"client/adapters/playwright.py", "client/adapters/human.py", "client/live.py"},
     "selenium": {"client/adapters/selenium.py", "client/live.py"},  # the latter for types only
     "cyclopts": {"cli"},
     "rich": {"cli"},

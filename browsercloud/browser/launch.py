@@ -19,6 +19,7 @@ from browsercloud.browser.display import Display, has_display, program
 from browsercloud.browser.find import Found
 from browsercloud.browser.group import Mark
 from browsercloud.browser.process import BrowserProcess, describe
+from browsercloud.browser.stealth import disguise, switches
 from browsercloud.cdp.agent import Agent, phone
 from browsercloud.cdp.connection import CdpConnection, CdpError
 from browsercloud.cdp.context import NewWindows, PageOverrides
@@ -82,22 +83,24 @@ class Launcher:
         options: SessionOptions,
         folder: Path,
         *,
+        session_id: str | None,
         started: Callable[[BrowserProcess], None] = lambda process: None,
     ) -> Launched:
         """Start *found* in *folder* and return when it has one page.
 
-        *started* is called with each process in the moment it exists. Raises `LaunchFailed`; then,
+        *session_id* is `None` for one that is started ahead. *started* is called with each process
+        in the moment it exists. Raises `LaunchFailed`; then,
         and when cancelled, no process is left. Not bounded in time.
         """
         if not options.headless and not has_display(os.environ):
             program()  # before anything is begun
         try:
-            return await self._once(found, options, folder, started)
+            return await self._once(found, options, folder, session_id, started)
         except LaunchFailed as error:
             if self.sandbox_reason is not None or not NO_SANDBOX.search(error.message):
                 raise
             self.sandbox_reason = FORBIDDEN
-        return await self._once(found, options, folder, started)
+        return await self._once(found, options, folder, session_id, started)
 
     def frame_of(self, found: Found) -> int:
         """How much higher than its viewport a headless window of *found* is, in pixels."""
@@ -110,6 +113,7 @@ class Launcher:
         found: Found,
         options: SessionOptions,
         folder: Path,
+        session_id: str | None,
         started: Callable[[BrowserProcess], None],
     ) -> Launched:
         self._warn()
@@ -119,6 +123,7 @@ class Launcher:
             options,
             profile=folder / "profile",
             sandbox=self.sandbox_reason is None,
+            more=switches(options),
             frame_height=flags.FRAME_HEIGHT if frame is None else frame,
         )
         async with _screen(folder, options, flags.FRAME_HEIGHT if frame is None else frame) as at:
@@ -132,14 +137,21 @@ class Launcher:
                 ) from error
             try:
                 started(process)
-                launched = await self._ready(process, found, options, known=frame is not None)
+                known = frame is not None
+                launched = await self._ready(process, found, options, session_id, known=known)
                 return evolve(launched, display=at)
             except BaseException:
                 await settle(lambda: process.stop(grace=0), patience=DISCARD_PATIENCE)
                 raise
 
     async def _ready(
-        self, process: BrowserProcess, found: Found, options: SessionOptions, *, known: bool
+        self,
+        process: BrowserProcess,
+        found: Found,
+        options: SessionOptions,
+        session_id: str | None,
+        *,
+        known: bool,
     ) -> Launched:
         endpoint = await process.endpoint()
         try:
@@ -150,7 +162,7 @@ class Launcher:
                     window = flags.screen_of(options, 0)
                     frame = await fit_window(cdp, page, window)
                     self._frames[found.path, options.headless] = frame
-            look = look_of(options, version["product"])
+            look = look_of(options, version["product"], session_id)
             overrides = await open_overrides(endpoint, options, look)
         except CdpError as error:
             end = process.poll()
@@ -176,7 +188,7 @@ class Launcher:
 
 
 async def adopt(
-    options: SessionOptions, mark: Mark, endpoint: str, *, pooled: bool = False
+    options: SessionOptions, session_id: str, mark: Mark, endpoint: str, *, pooled: bool = False
 ) -> Launched:
     """Take over a browser that a server which is dead now had launched with *options*.
 
@@ -193,7 +205,7 @@ async def adopt(
         async with await CdpConnection.open(endpoint) as cdp:
             version = await cdp.send("Browser.getVersion")
         frame = flags.FRAME_HEIGHT if options.browser is Browser.CHROMIUM else 0
-        look = look_of(options, version["product"])
+        look = look_of(options, version["product"], session_id)
         overrides = await open_overrides(endpoint, options, look, pooled=pooled, frame=frame)
     except BaseException:
         process.let_go()
@@ -246,8 +258,11 @@ def resized(options: SessionOptions) -> bool:
     return options.device is Device.DESKTOP and options.size != SessionOptions().size
 
 
-def look_of(options: SessionOptions, product: str) -> Look:
-    """What every page of *product* has to be told, as no switch and no window does it."""
+def look_of(options: SessionOptions, product: str, session_id: str | None) -> Look:
+    """What every page of *product* has to be told, as no switch and no window does it.
+
+    Of a browser that no session has yet nobody is told who it passes for.
+    """
     mobile = options.device is Device.MOBILE
     locale, timezone, coordinates = whereabouts(options)
     agent = None
@@ -255,20 +270,29 @@ def look_of(options: SessionOptions, product: str) -> Look:
         agent = Agent(user_agent=options.user_agent)
     elif mobile:
         agent = phone(product.partition("/")[2])
+    worn = None if session_id is None else disguise(options, product, session_id, agent)
     permissions = options.permissions
     if coordinates is not None and Permission.GEOLOCATION not in permissions:
         permissions = (*permissions, Permission.GEOLOCATION)
     return Look(
-        agent=agent,
+        agent=agent if worn is None else worn.agent,
         viewport=options.size if mobile or _is_narrow(options) else None,
         mobile=mobile,
-        languages=() if locale is None else languages_of(locale),
+        languages=_languages(locale, bare=options.browser is Browser.CHROMIUM or worn is None),
         locale=locale,
         timezone=timezone,
         coordinates=coordinates,
         headers=options.extra_headers,
         permissions=permissions,
+        cores=None if worn is None else worn.cores,
+        script="" if worn is None else worn.script,
     )
+
+
+def _languages(locale: str | None, *, bare: bool) -> tuple[str, ...]:
+    if locale is None:
+        return () if bare else languages_of("en-US")
+    return languages_of(locale)
 
 
 def agent_of(look: Look, usual: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
+from browsercloud.browser.flags import screen_around
 from browsercloud.browser.launch import (
     Launched,
     agent_of,
@@ -19,6 +20,7 @@ from browsercloud.browser.launch import (
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.cdp.window import until_viewport, wait_for_page
 from browsercloud.options import Browser, Dimensions, SessionOptions
+from browsercloud.stealth import disguised
 
 SIGN_OF_LIFE = 1.0
 """Seconds within which a browser has to answer to count as alive."""
@@ -27,6 +29,23 @@ DRAWN = {
     "expression": "new Promise(done => requestAnimationFrame(() => done()))",
     "awaitPromise": True,
 }
+
+
+@frozen
+class Kind:
+    """What a browser that is started ahead can become, as far as a start decides it."""
+
+    browser: Browser
+    stealth: bool = False
+
+    @classmethod
+    def of(cls, options: SessionOptions) -> Kind:
+        """The kind that fits."""
+        return cls(options.browser, disguised(options.stealth))
+
+    def options(self) -> SessionOptions:
+        """What to start it with."""
+        return SessionOptions(browser=self.browser, stealth=self.stealth)
 
 
 @frozen(kw_only=True, eq=False)
@@ -78,7 +97,7 @@ async def warm(launched: Launched, kind: Browser, frame: int) -> Warm:
     )
 
 
-async def fit(browser: Warm, options: SessionOptions) -> Launched:
+async def fit(browser: Warm, options: SessionOptions, session_id: str) -> Launched:
     """Make of it what a start with *options* would have made; asks for a sign of life first.
 
     Raises `CdpError` when it does not answer: then it is of no use. What has to be said is said at
@@ -87,9 +106,9 @@ async def fit(browser: Warm, options: SessionOptions) -> Launched:
     said: list[Awaitable[Any]] = [browser.cdp.send("Browser.getVersion", timeout=SIGN_OF_LIFE)]
     if resized(options):
         # Before the overrides, as a window that changes its size takes an emulated viewport along.
-        await _all([*said, _resize(browser, options.size)])
+        await _all([*said, _resize(browser, options)])
         said = []
-    look = look_of(options, browser.launched.product)
+    look = look_of(options, browser.launched.product, session_id)
     overrides = session_overrides(browser.cdp, options, look, pooled=True, frame=browser.frame)
     if overrides is not None:
         said.append(overrides.apply())
@@ -101,14 +120,17 @@ async def fit(browser: Warm, options: SessionOptions) -> Launched:
     )
 
 
-async def _resize(browser: Warm, size: Dimensions) -> None:
+async def _resize(browser: Warm, options: SessionOptions) -> None:
     """Screen and window of the first page, as the switches of a start would have set them."""
-    cdp, window = browser.cdp, window_size(size, browser.kind, browser.frame)
+    cdp, size = browser.cdp, options.size
+    window = window_size(size, browser.kind, browser.frame)
+    screen = screen_around(window, options.stealth)
     session = await _attach(cdp, browser.page)
+    where = {"screenId": browser.screen, "width": screen.width, "height": screen.height}
     bounds = {"width": window.width, "height": window.height}
     await _all(
         [
-            cdp.send("Emulation.updateScreen", {"screenId": browser.screen, **bounds}, session),
+            cdp.send("Emulation.updateScreen", where, session),
             cdp.send("Browser.setWindowBounds", {"windowId": browser.window, "bounds": bounds}),
         ]
     )

@@ -23,7 +23,7 @@ class Agent:
     """A user agent, and what its hints say beyond the string."""
 
     user_agent: str
-    hints: Mapping[str, str] = field(factory=dict)
+    hints: Mapping[str, Any] = field(factory=dict)
     """Fields of the override's metadata."""
 
     def override(self) -> dict[str, Any]:

@@ -69,17 +69,19 @@ class PageOverrides:
 
     def _attached(self, params: Mapping[str, Any], _: str | None) -> None:
         task = asyncio.get_running_loop().create_task(
-            self._tell(params["sessionId"], params["targetInfo"])
+            self._tell(
+                params["sessionId"], params["targetInfo"], waits=params["waitingForDebugger"]
+            )
         )
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
-    async def _tell(self, session: str, target: Mapping[str, Any]) -> None:
+    async def _tell(self, session: str, target: Mapping[str, Any], *, waits: bool) -> None:
         """Tell one target and everything under it, and let it run whatever happens."""
         kind = target["type"]
         if kind == "page" and self._windows is not None:
             await self._enlarge(target["targetId"], self._windows)
-        calls = [*self._look.calls(kind), ("Target.setAutoAttach", AUTO_ATTACH)]
+        calls = [*self._look.calls(kind, waits=waits), ("Target.setAutoAttach", AUTO_ATTACH)]
         said: list[Awaitable[Any]] = [self._allow(target.get("browserContextId"))]
         if self._clock is not None:
             clock = self._clock.tell(session, target)

@@ -41,13 +41,19 @@ class Look:
     coordinates: Coordinates | None = None
     headers: Mapping[str, str] = field(factory=dict, repr=False)
     permissions: tuple[Permission, ...] = ()
+    cores: int | None = None
+    script: str = field(default="", repr=False)
+    """Run by every document and worker before its own."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to say."""
         return self != Look()
 
-    def calls(self, kind: str) -> Iterator[Call]:
-        """What to say to a target of this *kind* (`page`, `iframe`, `worker`, …), in this order."""
+    def calls(self, kind: str, *, waits: bool = True) -> Iterator[Call]:
+        """What to say to a target of this *kind* (`page`, `iframe`, `worker`, …), in this order.
+
+        *waits*: it is new, and has run nothing yet.
+        """
         if self.agent is not None or self.languages:
             yield "Emulation.setUserAgentOverride", self._agent()
         if self.viewport is not None and kind in PAGES:
@@ -57,6 +63,11 @@ class Look:
             yield "Emulation.setTouchEmulationEnabled", touch
         if self.coordinates is not None and kind in PAGES:
             yield "Emulation.setGeolocationOverride", _position(self.coordinates)
+        if self.cores is not None:
+            cores = {"hardwareConcurrency": self.cores}
+            yield "Emulation.setHardwareConcurrencyOverride", cores
+        if self.script:
+            yield from self._injected(kind, waits=waits)
         if self.headers:
             yield "Network.enable", LISTENING
             yield "Network.setExtraHTTPHeaders", {"headers": dict(self.headers)}
@@ -85,6 +96,17 @@ class Look:
         for permission in self.permissions:
             named = {"permission": {"name": str(permission)}, "setting": "granted"}
             yield "Browser.setPermission", {**named, **where}
+
+    def _injected(self, kind: str, *, waits: bool) -> Iterator[Call]:
+        if kind in PAGES:
+            yield "Page.enable", {}
+            # Not in the empty document of a new popup: its window stays the same, and Chromium
+            # gives a window that has been looked into no `chrome.app` any more.
+            script = {"source": self.script, "runImmediately": not waits}
+            yield "Page.addScriptToEvaluateOnNewDocument", script
+        else:
+            # Workers have no such command, and wait for us before their first line.
+            yield "Runtime.evaluate", {"expression": self.script, "silent": True}
 
     def _agent(self) -> Mapping[str, Any]:
         said = {"userAgent": ""} if self.agent is None else self.agent.override()

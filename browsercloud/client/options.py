@@ -20,6 +20,7 @@ from browsercloud.options import (
     Dimensions,
     SessionOptions,
 )
+from browsercloud.stealth import Stealth
 from browsercloud.wanted import Coordinates, Device, Permission
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class SessionArgs(TypedDict, total=False):
     extra_headers: Mapping[str, str]
     permissions: Sequence[Permission | str]
     start_url: str | None
+    stealth: Stealth | Mapping[str, bool] | bool | None
     name: str | None
     build: str | None
     metadata: Mapping[str, str]
@@ -122,8 +124,10 @@ def _wire_name(name: str) -> str:
 
 def _wire_value(name: str, value: Any) -> Any:
     match value:
-        case Dimensions() | Coordinates():
+        case Dimensions() | Coordinates() | Stealth():
             return wire.dump(value)
+        case bool() | Mapping() if name == "stealth":
+            return _stealth(value)
         case str() if name == "device":
             return {"device": value}
         case (width, height) if name == "dimensions":
@@ -134,6 +138,12 @@ def _wire_value(name: str, value: Any) -> Any:
             return milliseconds(value, name)
         case _:
             return value
+
+
+def _stealth(value: bool | Mapping[str, bool]) -> Mapping[str, bool] | None:
+    if isinstance(value, bool):
+        return {} if value else None
+    return {wire.camel(name): part for name, part in value.items()}
 
 
 def milliseconds(seconds: Any, name: str = "timeout") -> int:

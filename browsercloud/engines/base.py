@@ -47,6 +47,7 @@ LOOK_OPTIONS: Mapping[str, str] = {
     "extra_headers": "extraHeaders",
     "permissions": "permissions",
     "start_url": "startUrl",
+    "stealth": "stealthConfig",
 }
 """Options that every page is told of, and their names on the wire: only for browsers of our own."""
 

@@ -68,7 +68,10 @@ class Running:
         guard.folder(name, self.folder)
         for folder in (self.folder, self.folder / "profile", self.folder / "tmp"):
             folder.mkdir(mode=PRIVATE)
-        launched = await launcher.launch(found, options, self.folder, started=started)
+        session_id = None if self.spare else self.key
+        launched = await launcher.launch(
+            found, options, self.folder, session_id=session_id, started=started
+        )
         self.launched = launched
         # Of one that is not taken yet nobody knows the state, so nobody can adopt it.
         write_mark(self.folder, launched.process.mark, complete=True)

@@ -33,7 +33,7 @@ FAILED = (*CRASHED, ReleaseReason.STARTUP_FAILED, ReleaseReason.CREATION_TIMEOUT
 
 def first_record(request: CreateRequest) -> Session:
     """The record of a session that has just been asked for."""
-    options = request.options
+    options = request.options.of(request.session_id)
     return Session(
         id=request.session_id,
         status=SessionStatus.STARTING,
@@ -46,6 +46,7 @@ def first_record(request: CreateRequest) -> Session:
         user_agent=options.user_agent,
         headless=options.headless,
         device=options.device,
+        stealth=options.stealth,
         name=options.name or _text(options.lambdatest_options.get("name")),
         build=options.build or _text(options.lambdatest_options.get("build")),
         metadata=options.metadata,

@@ -22,8 +22,9 @@ from browsercloud.bounds import Bounded
 from browsercloud.models import CreateRequest, Session
 from browsercloud.options import MAX_TIMEOUT, Adapter, Browser, Seconds, SessionOptions
 from browsercloud.server.operations import JsonSchema
+from browsercloud.stealth import Stealth
 from browsercloud.wanted import Coordinates, Device, GeoLocation
-from browsercloud.wire import ASKS_FOR_NOTHING, STEEL_FACTS, camel, dump
+from browsercloud.wire import ASKS_FOR_NOTHING, CAPTCHAS, STEEL_FACTS, camel, dump
 
 _PLAIN: Mapping[Any, JsonSchema] = {
     str: {"type": "string"},
@@ -131,6 +132,8 @@ class Schemas:
             properties |= {name: {"const": value} for name, value in STEEL_FACTS.items()}
             properties["isSelenium"] = {"type": "boolean"}
             required += ["idleTimeout", *STEEL_FACTS, "isSelenium"]
+        if kind is Stealth and read:
+            properties[CAPTCHAS] = {"enum": [False, None], "description": "Not offered."}
         more = {"additionalProperties": False} if read else {}
         return {
             "type": "object",

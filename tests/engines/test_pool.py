@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from browsercloud.browser import warm
+from browsercloud.browser.warm import Kind
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.engines.local import LocalEngine
 from browsercloud.options import Browser, Dimensions, SessionOptions
@@ -68,7 +69,7 @@ async def _ahead(engine: LocalEngine, kind: Browser = Browser.CHROMIUM) -> int:
 
     def found() -> list[int]:
         spares = [] if engine._pool is None else engine._pool._spares
-        return [_pid(one.browser) for one in spares if one.kind is kind]
+        return [_pid(one.browser) for one in spares if one.kind == Kind(kind)]
 
     await until(found, "a browser ahead", timeout=30)
     return found()[0]

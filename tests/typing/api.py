@@ -21,6 +21,7 @@ from browsercloud import (
     SessionList,
     SessionOptions,
     SessionStatus,
+    Stealth,
 )
 
 
@@ -65,6 +66,7 @@ async def sessions() -> None:
             name="n",
             build="b",
             metadata={"k": "v"},
+            stealth=Stealth(humanize_interactions=True),
         ) as second:
             print(second.page)
 
