@@ -12,6 +12,7 @@ from browsercloud._later import load
 if TYPE_CHECKING:
     from browsercloud.client.client import BrowserCloud
     from browsercloud.client.live import LiveSession
+    from browsercloud.context import Cookie, SessionContext
     from browsercloud.errors import (
         BrowserCloudError,
         BrowserCrashed,
@@ -54,6 +55,7 @@ __all__ = [
     "BrowserNotFound",
     "Conflict",
     "ConnectionFailed",
+    "Cookie",
     "Coordinates",
     "Device",
     "Dimensions",
@@ -72,6 +74,7 @@ __all__ = [
     "ServerCapacity",
     "ServiceError",
     "Session",
+    "SessionContext",
     "SessionEnded",
     "SessionEvent",
     "SessionFailure",
@@ -86,6 +89,10 @@ __all__ = [
 _HOMES = {
     "browsercloud.client.client": ("BrowserCloud",),
     "browsercloud.client.live": ("LiveSession",),
+    "browsercloud.context": (
+        "Cookie",
+        "SessionContext",
+    ),
     "browsercloud.errors": (
         "BrowserCloudError",
         "BrowserCrashed",

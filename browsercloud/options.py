@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from attrs import field, frozen
 
 from browsercloud.bounds import Bounded, FieldError, in_range
+from browsercloud.context import SessionContext
 from browsercloud.wanted import (
     GEO_LOCATION,
     HEADERS,
@@ -45,7 +46,6 @@ LATER_OPTIONS: Mapping[str, str] = {
     "blockAds": "block_ads",
     "optimizeBandwidth": "optimize_bandwidth",
     "stealthConfig": "stealth",
-    "sessionContext": "session_context",
     "profileId": "profile_id",
     "persistProfile": "persist_profile",
     "extensionIds": "extension_ids",
@@ -249,6 +249,12 @@ class SessionOptions:
 
     start_url: str | None = field(default=None, repr=False, validator=START_URL)
     """What the first page shows when the session is there; a blank page unless told."""
+
+    session_context: SessionContext | None = field(default=None, repr=False)
+    """Cookies and storage that are there before the first page; none unless told.
+
+    Playwright's `storage_state` is good too. What it holds is shown nowhere.
+    """
 
     name: str | None = field(default=None, validator=Bounded(_label, _LABEL))
     build: str | None = field(default=None, validator=Bounded(_label, _LABEL))

@@ -10,18 +10,30 @@ import pytest
 import browsercloud
 
 PACKAGE = Path(browsercloud.__file__).parent
-BASE = {"models", "options", "places", "bounds", "wanted", "wire", "errors", "_aio", "_later"}
+BASE = {
+    "models",
+    "options",
+    "places",
+    "bounds",
+    "wanted",
+    "context",
+    "wire",
+    "errors",
+    "_aio",
+    "_later",
+}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "places": set(),
     "bounds": set(),
+    "context": {"bounds"},
     "wanted": {"places", "bounds", "_later"},
-    "options": {"bounds", "wanted"},
+    "options": {"bounds", "wanted", "context"},
     "models": {"options", "wanted"},
     "errors": {"models"},  # for a type only
     "_aio": set(),
     "_later": set(),
-    "wire": {"models", "options", "bounds", "wanted", "errors"},
+    "wire": {"models", "options", "bounds", "wanted", "context", "errors"},
     "client": BASE | {"local"},  # local inside one function only, see below
     "cdp": BASE,
     "stores": BASE,

@@ -22,6 +22,7 @@ from browsercloud.cdp.agent import Agent, phone
 from browsercloud.cdp.connection import CdpConnection, CdpError
 from browsercloud.cdp.context import NewWindows, PageOverrides
 from browsercloud.cdp.look import Look, languages_of
+from browsercloud.cdp.storage import put, seed_script
 from browsercloud.cdp.window import fit_window, wait_for_page
 from browsercloud.errors import LaunchFailed
 from browsercloud.options import Browser, Dimensions, SessionOptions
@@ -144,6 +145,8 @@ class Launcher:
                     window = Dimensions(max(size.width, flags.MIN_WINDOW_WIDTH), size.height)
                     frame = await fit_window(cdp, page, window)
                     self._frames[found.path, options.headless] = frame
+                if options.session_context is not None:
+                    await put(cdp, options.session_context, at="sessionContext")
             look = look_of(options, version["product"])
             overrides = await open_overrides(endpoint, options, look)
         except CdpError as error:
@@ -262,7 +265,13 @@ def look_of(options: SessionOptions, product: str) -> Look:
         coordinates=coordinates,
         headers=options.extra_headers,
         permissions=permissions,
+        seed=_seed_of(options),
     )
+
+
+def _seed_of(options: SessionOptions) -> str:
+    given = options.session_context
+    return "" if given is None or not given.session_storage else seed_script(given.session_storage)
 
 
 def agent_of(look: Look, usual: str) -> str:

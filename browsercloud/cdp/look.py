@@ -41,6 +41,8 @@ class Look:
     coordinates: Coordinates | None = None
     headers: Mapping[str, str] = field(factory=dict, repr=False)
     permissions: tuple[Permission, ...] = ()
+    seed: str = field(default="", repr=False)
+    """A script that gives a new tab its session storage; see `storage.seed_script`."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to say."""
@@ -58,6 +60,9 @@ class Look:
             yield "Emulation.setTouchEmulationEnabled", touch
         if self.coordinates is not None and kind in PAGES:
             yield "Emulation.setGeolocationOverride", _position(self.coordinates)
+        if self.seed and kind == "page":
+            yield "Page.enable", {}
+            yield "Page.addScriptToEvaluateOnNewDocument", {"source": self.seed}
         if self.headers:
             yield "Network.enable", LISTENING
             yield "Network.setExtraHTTPHeaders", {"headers": dict(self.headers)}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 import attrs
 
 from browsercloud._later import later
+from browsercloud.context import SessionContext
 from browsercloud.errors import InvalidRequest, UsageError
 from browsercloud.options import (
     LATER_OPTIONS,
@@ -45,6 +46,7 @@ class SessionArgs(TypedDict, total=False):
     extra_headers: Mapping[str, str]
     permissions: Sequence[Permission | str]
     start_url: str | None
+    session_context: SessionContext | Mapping[str, Any] | None
     name: str | None
     build: str | None
     metadata: Mapping[str, str]
@@ -104,7 +106,7 @@ def _wire_name(name: str) -> str:
 
 def _wire_value(name: str, value: Any) -> Any:
     match value:
-        case Dimensions() | Coordinates():
+        case SessionContext() | Dimensions() | Coordinates():
             return wire.dump(value)
         case str() if name == "device":
             return {"device": value}
