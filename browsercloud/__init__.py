@@ -12,6 +12,7 @@ from browsercloud._later import load
 if TYPE_CHECKING:
     from browsercloud.client.client import BrowserCloud
     from browsercloud.client.live import LiveSession
+    from browsercloud.context import Cookie, SessionContext
     from browsercloud.errors import (
         BrowserCloudError,
         BrowserCrashed,
@@ -55,6 +56,7 @@ __all__ = [
     "BrowserNotFound",
     "Conflict",
     "ConnectionFailed",
+    "Cookie",
     "Coordinates",
     "Device",
     "Dimensions",
@@ -73,6 +75,7 @@ __all__ = [
     "ServerCapacity",
     "ServiceError",
     "Session",
+    "SessionContext",
     "SessionEnded",
     "SessionEvent",
     "SessionFailure",
@@ -88,6 +91,10 @@ __all__ = [
 _HOMES = {
     "browsercloud.client.client": ("BrowserCloud",),
     "browsercloud.client.live": ("LiveSession",),
+    "browsercloud.context": (
+        "Cookie",
+        "SessionContext",
+    ),
     "browsercloud.errors": (
         "BrowserCloudError",
         "BrowserCrashed",

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from attrs import evolve, field, frozen
 
 from browsercloud.bounds import Bounded, FieldError, in_range
+from browsercloud.context import SessionContext
 from browsercloud.stealth import Stealth, disguised, jittered, wanted
 from browsercloud.wanted import (
     GEO_LOCATION,
@@ -45,7 +46,6 @@ LATER_OPTIONS: Mapping[str, str] = {
     "useProxy": "proxy",
     "blockAds": "block_ads",
     "optimizeBandwidth": "optimize_bandwidth",
-    "sessionContext": "session_context",
     "profileId": "profile_id",
     "persistProfile": "persist_profile",
     "extensionIds": "extension_ids",
@@ -254,6 +254,12 @@ class SessionOptions:
     """Passes for a person's browser; off by default.
 
     `True` is `Stealth()`. What is picked is picked once for a session.
+    """
+
+    session_context: SessionContext | None = field(default=None, repr=False)
+    """Cookies and storage that are there before the first page; none unless told.
+
+    Playwright's `storage_state` is good too. What it holds is shown nowhere.
     """
 
     name: str | None = field(default=None, validator=Bounded(_label, _LABEL))

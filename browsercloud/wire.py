@@ -9,10 +9,10 @@ unknown word kept as it is, so that an older client can talk to a newer server.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import attrs
 from cattrs import (
@@ -21,11 +21,22 @@ from cattrs import (
     ClassValidationError,
     Converter,
     ForbiddenExtraKeysError,
+    IterableValidationError,
     IterableValidationNote,
 )
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from browsercloud.bounds import FieldError
+from browsercloud.context import (
+    Cookie,
+    CookiePriority,
+    Database,
+    Items,
+    SameSite,
+    SessionContext,
+    from_storage_state,
+    plain_cookie,
+)
 from browsercloud.errors import InvalidRequest
 from browsercloud.models import (
     CreateRequest,
@@ -53,6 +64,7 @@ _OTHER_NAMES = {
     "custom_websocket_url": "customWebSocketUrl",
     "device": "deviceConfig",
     "stealth": "stealthConfig",
+    "indexed_db": "indexedDB",
     **{name: name for name in _AS_THEY_ARE},
 }
 """Fields that the wire calls otherwise; what Steel names in snake_case among them."""
@@ -77,7 +89,6 @@ ASKS_FOR_NOTHING: Mapping[str, tuple[Any, ...]] = {
         },
     ),
     "persistProfile": (False,),
-    "sessionContext": ({"cookies": [], "localStorage": {}, "sessionStorage": {}, "indexedDB": {}},),
     "solveCaptcha": (False,),
     "useProxy": (False,),
 }
@@ -225,6 +236,66 @@ def _of_the_look(converter: Converter) -> None:
     )
 
 
+CONTEXT_WORDS = (SameSite, CookiePriority)
+
+
+def _context(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A session's context, Playwright's form as ours."""
+    if "origins" not in value:
+        return dict(value)
+    if not isinstance(value["origins"], list | tuple):
+        raise TypeError(f"origins: must be a list, not {_shown(value['origins'])}")
+    return from_storage_state(value)
+
+
+def _without_captchas(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Steel's stealth without the one part that is not offered, if that is not asked for."""
+    if asked.get(CAPTCHAS) not in (None, False):
+        raise FieldError(CAPTCHAS, _NOT_OFFERED)
+    return {name: value for name, value in asked.items() if name != CAPTCHAS}
+
+
+PREPARED: Mapping[Any, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    SessionContext: _context,
+    Cookie: plain_cookie,
+    Stealth: _without_captchas,
+}
+"""What is written in more than one form, and how it becomes the one of the model."""
+
+
+def _of_contexts(converter: Converter) -> None:
+    """Lists, and what is kept by origin, each part with its own path."""
+
+    def parts(named: Iterable[tuple[Any, Any]], kind: Any) -> Iterator[tuple[Any, Any]]:
+        errors: list[Exception] = []
+        for name, part in named:
+            try:
+                yield name, converter.structure(part, kind)
+            except Exception as error:
+                note = IterableValidationNote(f"at {name!r}", name, kind)
+                error.__notes__ = [*getattr(error, "__notes__", ()), note]
+                errors.append(error)
+        if errors:
+            raise IterableValidationError("some parts are wrong", errors, kind)
+
+    def by_origin(value: Any, kind: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"must be an object with origins, not {_shown(value)}")
+        return dict(parts(value.items(), get_args(kind)[1]))
+
+    def in_order(value: Any, kind: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"must be a list, not {_shown(value)}")
+        return tuple(part for _, part in parts(enumerate(value), get_args(kind)[0]))
+
+    def of_models(kind: Any) -> bool:
+        return get_origin(kind) is tuple and attrs.has(get_args(kind)[0])
+
+    kept = (Items, Mapping[str, tuple[Database, ...]])
+    converter.register_structure_hook_func(lambda kind: kind in kept, by_origin)
+    converter.register_structure_hook_func(of_models, in_order)
+
+
 def _time(value: Any, _: Any) -> datetime:
     if not isinstance(value, str):
         raise TypeError(f"must be a time such as 2030-01-31T12:00:00Z, not {_shown(value)}")
@@ -238,13 +309,14 @@ def _build(*, strict: bool) -> Converter:
     converter.register_structure_hook(int, _whole)
     converter.register_structure_hook(float, _number)
     # One by one: the hook for `str` serves its subclasses too, and so every StrEnum.
-    for kind in (SessionStatus, ReleaseReason, Browser, Adapter, SessionProtocol):
+    for kind in (SessionStatus, ReleaseReason, Browser, Adapter, SessionProtocol, *CONTEXT_WORDS):
         grows = (
             kind is not SessionStatus
         )  # a life has these stations; reasons and browsers are added
         converter.register_structure_hook(kind, _enum_or_text if grows and not strict else _enum)
         converter.register_unstructure_hook(kind, str)
     _of_the_look(converter)
+    _of_contexts(converter)
     converter.register_structure_hook(Seconds, _milliseconds)
     converter.register_unstructure_hook(Seconds, lambda value: round(value * 1000))
     converter.register_structure_hook(datetime, _time)
@@ -280,7 +352,7 @@ def _build(*, strict: bool) -> Converter:
         def checked(value: Any, _: Any) -> Any:
             if not isinstance(value, Mapping):
                 raise TypeError(f"must be an object, not {_shown(value)}")
-            return inner(_without_captchas(value) if kind is Stealth else value, kind)
+            return inner(PREPARED.get(kind, dict)(value), kind)
 
         return checked
 
@@ -304,13 +376,6 @@ def _build(*, strict: bool) -> Converter:
 
 _strict = _build(strict=True)
 _lenient = _build(strict=False)
-
-
-def _without_captchas(asked: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Steel's stealth without the one part that is not offered, if that is not asked for."""
-    if asked.get(CAPTCHAS) not in (None, False):
-        raise FieldError(CAPTCHAS, _NOT_OFFERED)
-    return {name: value for name, value in asked.items() if name != CAPTCHAS}
 
 
 def dump(value: Any) -> Any:

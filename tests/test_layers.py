@@ -17,6 +17,7 @@ BASE = {
     "bounds",
     "wanted",
     "stealth",
+    "context",
     "wire",
     "errors",
     "_aio",
@@ -26,14 +27,15 @@ BASE = {
 MAY_IMPORT: dict[str, set[str]] = {
     "places": set(),
     "bounds": set(),
+    "context": {"bounds"},
     "wanted": {"places", "bounds", "_later"},
     "stealth": {"bounds"},
-    "options": {"bounds", "wanted", "stealth"},
+    "options": {"bounds", "wanted", "stealth", "context"},
     "models": {"options", "wanted", "stealth"},
     "errors": {"models"},  # for a type only
     "_aio": set(),
     "_later": set(),
-    "wire": {"models", "options", "bounds", "wanted", "stealth", "errors"},
+    "wire": {"models", "options", "bounds", "wanted", "stealth", "context", "errors"},
     "client": BASE | {"local"},  # local inside one function only, see below
     "cdp": BASE,
     "stores": BASE,

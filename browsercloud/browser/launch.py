@@ -24,6 +24,7 @@ from browsercloud.cdp.agent import Agent, phone
 from browsercloud.cdp.connection import CdpConnection, CdpError
 from browsercloud.cdp.context import NewWindows, PageOverrides
 from browsercloud.cdp.look import Look, languages_of
+from browsercloud.cdp.storage import put, seed_script
 from browsercloud.cdp.window import fit_window, wait_for_page
 from browsercloud.errors import LaunchFailed
 from browsercloud.options import Browser, Dimensions, SessionOptions
@@ -162,6 +163,8 @@ class Launcher:
                     window = flags.screen_of(options, 0)
                     frame = await fit_window(cdp, page, window)
                     self._frames[found.path, options.headless] = frame
+                if options.session_context is not None:
+                    await put(cdp, options.session_context, at="sessionContext")
             look = look_of(options, version["product"], session_id)
             overrides = await open_overrides(endpoint, options, look)
         except CdpError as error:
@@ -286,6 +289,7 @@ def look_of(options: SessionOptions, product: str, session_id: str | None) -> Lo
         permissions=permissions,
         cores=None if worn is None else worn.cores,
         script="" if worn is None else worn.script,
+        seed=_seed_of(options),
     )
 
 
@@ -293,6 +297,11 @@ def _languages(locale: str | None, *, bare: bool) -> tuple[str, ...]:
     if locale is None:
         return () if bare else languages_of("en-US")
     return languages_of(locale)
+
+
+def _seed_of(options: SessionOptions) -> str:
+    given = options.session_context
+    return "" if given is None or not given.session_storage else seed_script(given.session_storage)
 
 
 def agent_of(look: Look, usual: str) -> str:

@@ -18,6 +18,7 @@ from browsercloud.browser.launch import (
     window_size,
 )
 from browsercloud.cdp.connection import CdpConnection
+from browsercloud.cdp.storage import put
 from browsercloud.cdp.window import until_viewport, wait_for_page
 from browsercloud.options import Browser, Dimensions, SessionOptions
 from browsercloud.stealth import disguised
@@ -109,6 +110,9 @@ async def fit(browser: Warm, options: SessionOptions, session_id: str) -> Launch
         await _all([*said, _resize(browser, options)])
         said = []
     look = look_of(options, browser.launched.product, session_id)
+    if options.session_context is not None:
+        await _all([*said, put(browser.cdp, options.session_context, at="sessionContext")])
+        said = []
     overrides = session_overrides(browser.cdp, options, look, pooled=True, frame=browser.frame)
     if overrides is not None:
         said.append(overrides.apply())

@@ -45,6 +45,9 @@ class Look:
     script: str = field(default="", repr=False)
     """Run by every document and worker before its own."""
 
+    seed: str = field(default="", repr=False)
+    """A script that gives a new tab its session storage; see `storage.seed_script`."""
+
     def __bool__(self) -> bool:
         """Whether there is anything to say."""
         return self != Look()
@@ -68,6 +71,9 @@ class Look:
             yield "Emulation.setHardwareConcurrencyOverride", cores
         if self.script:
             yield from self._injected(kind, waits=waits)
+        if self.seed and kind == "page":
+            yield "Page.enable", {}
+            yield "Page.addScriptToEvaluateOnNewDocument", {"source": self.seed}
         if self.headers:
             yield "Network.enable", LISTENING
             yield "Network.setExtraHTTPHeaders", {"headers": dict(self.headers)}

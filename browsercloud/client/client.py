@@ -18,6 +18,7 @@ from browsercloud.client.adapters.playwright import PlaywrightAdapter
 from browsercloud.client.adapters.puppeteer import PuppeteerAdapter
 from browsercloud.client.adapters.selenium import SeleniumAdapter
 from browsercloud.client.config import resolve
+from browsercloud.client.contexts import Contexts
 from browsercloud.client.lease import Lease
 from browsercloud.client.live import LiveSession
 from browsercloud.client.options import Defaults, SessionArgs, build_options, default_options
@@ -92,6 +93,9 @@ class BrowserCloud:
         self.lease = Lease(self._transport)
         self.sessions = Sessions(self._transport, self.config, self.defaults)
         """Sessions by id: `create`, `retrieve`, `list`, `live`, `events`, `extend`, `release`, …"""
+
+        self.contexts = Contexts(self._transport, self.config)
+        """Cookies and storage of sessions: `get`, `set`, `clear`, `cookies`, `set_cookies`."""
 
         self.playwright = PlaywrightAdapter(self.config)
         """Playwright for sessions that were made with `sessions.create`."""

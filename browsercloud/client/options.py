@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 import attrs
 
 from browsercloud._later import later
+from browsercloud.context import SessionContext
 from browsercloud.errors import InvalidRequest, UsageError
 from browsercloud.options import (
     LATER_OPTIONS,
@@ -47,6 +48,7 @@ class SessionArgs(TypedDict, total=False):
     permissions: Sequence[Permission | str]
     start_url: str | None
     stealth: Stealth | Mapping[str, bool] | bool | None
+    session_context: SessionContext | Mapping[str, Any] | None
     name: str | None
     build: str | None
     metadata: Mapping[str, str]
@@ -124,7 +126,7 @@ def _wire_name(name: str) -> str:
 
 def _wire_value(name: str, value: Any) -> Any:
     match value:
-        case Dimensions() | Coordinates() | Stealth():
+        case SessionContext() | Dimensions() | Coordinates() | Stealth():
             return wire.dump(value)
         case bool() | Mapping() if name == "stealth":
             return _stealth(value)

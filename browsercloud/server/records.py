@@ -60,6 +60,8 @@ def shown(given: Mapping[str, Any]) -> Mapping[str, Any]:
     for name in ("customWebSocketUrl", "startUrl"):
         if name in told:
             told[name] = place_of(told[name])
+    if told.get("sessionContext"):
+        told["sessionContext"] = MASK
     if told.get("extraHeaders"):
         told["extraHeaders"] = dict.fromkeys(told["extraHeaders"], MASK)
     return told
