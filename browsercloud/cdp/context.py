@@ -35,8 +35,8 @@ class PageOverrides:
 
     With *windows* a page that opens a window of the usual size has another one before it runs.
     Each new target waits until it has been told, so its first request is right. Holds until
-    `close`; other CDP clients are not disturbed. `navigator.platform` follows a moment late when a
-    page moves to another process: Chromium forgets that one.
+    `close`; other CDP clients are not disturbed. `navigator.platform` follows only until a page
+    moves to another process: Chromium forgets that one.
     """
 
     def __init__(self, cdp: CdpConnection, look: Look, windows: NewWindows | None = None) -> None:

@@ -80,8 +80,8 @@ class Look:
 
     @property
     def is_shared(self) -> bool:
-        """Whether something of it is one for all pages of a process, or forgotten by them."""
-        return self.locale is not None or self.timezone is not None or self.agent is not None
+        """Whether something of it is one for all pages of a process."""
+        return self.locale is not None or self.timezone is not None
 
     def clock(self) -> Iterator[Call]:
         """The part that a process has once for all its pages: how they write, and their clock."""
@@ -89,12 +89,6 @@ class Look:
             yield "Emulation.setLocaleOverride", {"locale": self.locale}
         if self.timezone is not None:
             yield "Emulation.setTimezoneOverride", {"timezoneId": self.timezone}
-
-    def again(self) -> Iterator[Call]:
-        """What to say when a page has moved to another process, or left one."""
-        yield from self.clock()
-        if self.agent is not None:
-            yield "Emulation.setUserAgentOverride", self._agent()
 
     def grants(self, context: str | None) -> Iterator[Call]:
         """What to say to the browser of one of its contexts; `None` is its own."""

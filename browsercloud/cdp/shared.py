@@ -123,7 +123,7 @@ class SharedClock:
 
     async def _say_to_all(self) -> None:
         sessions = [*self._sessions]
-        calls = [self._say(session, [*self._look.again()]) for session in sessions]
+        calls = [self._say(session, [*self._look.clock()]) for session in sessions]
         for session, answers in zip(sessions, await asyncio.gather(*calls), strict=True):
             if self._look.locale is not None:
                 self._note(session, answers)

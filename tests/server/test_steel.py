@@ -320,7 +320,7 @@ async def test_parts_of_what_asks_for_nothing_ask_for_nothing(cloud: Cloud) -> N
     for body in (
         {"optimizeBandwidth": {"blockImages": True, "blockMedia": False}},
         {"sessionContext": {"cookies": [{}]}},
-        {"deviceConfig": {"device": "mobile"}},
+        {"deviceConfig": {"device": "tv"}},
         {"isSelenium": True, "adapter": "playwright"},
         {"isSelenium": "yes"},
         {"projectId": "p"},
