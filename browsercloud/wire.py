@@ -190,9 +190,8 @@ def _of_the_look(converter: Converter) -> None:
 
     def device(value: Any, _: Any) -> Device:
         if not isinstance(value, Mapping):
-            raise TypeError(
-                f'must be an object such as {{"device": "mobile"}}, not {_shown(value)}'
-            )
+            form = '{"device": "mobile"}'
+            raise TypeError(f"must be an object such as {form}, not {_shown(value)}")
         if unknown := sorted(value.keys() - {"device"}):
             raise FieldError(str(unknown[0]), "unknown field")
         try:

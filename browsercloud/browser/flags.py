@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from browsercloud.browser.find import Found
-from browsercloud.options import Browser, Dimensions, SessionOptions
+from browsercloud.options import DEFAULT_DIMENSIONS, Browser, Dimensions, SessionOptions
 from browsercloud.stealth import Stealth, disguised
+from browsercloud.wanted import Device
 
 FRAME_HEIGHT = 87
 """Pixels that the window of a full Chromium is higher than its viewport: tabs and address bar.
@@ -135,9 +136,21 @@ def _enabled(options: SessionOptions) -> tuple[str, ...]:
     return (*ENABLED_FEATURES, BACKGROUND_PICTURES) if full else ENABLED_FEATURES
 
 
+def viewport_of_window(options: SessionOptions) -> Dimensions:
+    """What the window is made for; a mobile viewport is emulated in a window of the usual size."""
+    return DEFAULT_DIMENSIONS if options.device is Device.MOBILE else options.size
+
+
+def screen_of(options: SessionOptions, frame_height: int) -> Dimensions:
+    """The size of the window of a full Chromium, and of a screen that it fills."""
+    size = viewport_of_window(options)
+    return Dimensions(max(size.width, MIN_WINDOW_WIDTH), size.height + frame_height)
+
+
 def _window(options: SessionOptions, frame_height: int) -> tuple[str, ...]:
     """Flags that make the viewport of every page exactly as large as asked for."""
-    width, height = options.size.width, options.size.height
+    size_asked = viewport_of_window(options)
+    width, height = size_asked.width, size_asked.height
     if options.browser is Browser.HEADLESS_SHELL:
         bars = () if disguised(options.stealth) else ("--hide-scrollbars",)
         return ("--headless", f"--window-size={width},{height}", *bars, *_screen(options, 0))
@@ -157,16 +170,15 @@ def screen_around(window: Dimensions, stealth: Stealth | None) -> Dimensions:
     """A screen as large as the *window*, or one that a person has and that is larger."""
     if not disguised(stealth):
         return window
-    fitting = (one for one in SCREENS if one.width > window.width and one.height > window.height)
+    height = window.height + FRAME_HEIGHT  # the shell's windows only seem to have a frame
+    fitting = (one for one in SCREENS if one.width > window.width and one.height > height)
     return next(fitting, window)
 
 
 def _screen(options: SessionOptions, frame_height: int) -> tuple[str, ...]:
     if options.browser is Browser.HEADLESS_SHELL and not disguised(options.stealth):
         return ()
-    width = max(options.size.width, MIN_WINDOW_WIDTH)
-    window = Dimensions(width, options.size.height + frame_height)
-    screen = screen_around(window, options.stealth)
+    screen = screen_around(screen_of(options, frame_height), options.stealth)
     return (f"--screen-info={{{screen.width}x{screen.height}}}",)
 
 

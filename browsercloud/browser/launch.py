@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from browsercloud._aio import settle
 from browsercloud._later import later
 from browsercloud.browser import flags
+from browsercloud.browser.display import Display, has_display, program
 from browsercloud.browser.find import Found
 from browsercloud.browser.group import Mark
 from browsercloud.browser.process import BrowserProcess, describe
@@ -61,6 +62,9 @@ class Launched:
     overrides: PageOverrides | None
     """Holds what no flag can do for as long as it is open; `None` when flags do it all."""
 
+    display: Display | None = None
+    """Its own, if there was none to show its window on."""
+
 
 class Launcher:
     """Starts browsers, and remembers what it learns about this machine.
@@ -88,8 +92,8 @@ class Launcher:
         in the moment it exists. Raises `LaunchFailed`; then,
         and when cancelled, no process is left. Not bounded in time.
         """
-        if not options.headless:
-            require_display(os.environ)
+        if not options.headless and not has_display(os.environ):
+            program()  # before anything is begun
         try:
             return await self._once(found, options, folder, session_id, started)
         except LaunchFailed as error:
@@ -122,20 +126,23 @@ class Launcher:
             more=switches(options),
             frame_height=flags.FRAME_HEIGHT if frame is None else frame,
         )
-        env = flags.environment(folder, headless=options.headless)
-        try:
-            process = BrowserProcess.begin(command, env=env, folder=folder)
-        except OSError as error:
-            raise LaunchFailed(
-                f"{found.path} cannot be run: {error}; run `browsercloud doctor`"
-            ) from error
-        try:
-            started(process)
-            known = frame is not None
-            return await self._ready(process, found, options, session_id, known=known)
-        except BaseException:
-            await settle(lambda: process.stop(grace=0), patience=DISCARD_PATIENCE)
-            raise
+        async with _screen(folder, options, flags.FRAME_HEIGHT if frame is None else frame) as at:
+            ours = os.environ if at is None else at.environment(os.environ)
+            env = flags.environment(folder, headless=options.headless, environ=ours)
+            try:
+                process = BrowserProcess.begin(command, env=env, folder=folder)
+            except OSError as error:
+                raise LaunchFailed(
+                    f"{found.path} cannot be run: {error}; run `browsercloud doctor`"
+                ) from error
+            try:
+                started(process)
+                known = frame is not None
+                launched = await self._ready(process, found, options, session_id, known=known)
+                return evolve(launched, display=at)
+            except BaseException:
+                await settle(lambda: process.stop(grace=0), patience=DISCARD_PATIENCE)
+                raise
 
     async def _ready(
         self,
@@ -152,8 +159,7 @@ class Launcher:
                 version = await cdp.send("Browser.getVersion")
                 page = await wait_for_page(cdp)
                 if found.kind is Browser.CHROMIUM and not known:
-                    size = options.size
-                    window = Dimensions(max(size.width, flags.MIN_WINDOW_WIDTH), size.height)
+                    window = flags.screen_of(options, 0)
                     frame = await fit_window(cdp, page, window)
                     self._frames[found.path, options.headless] = frame
             look = look_of(options, version["product"], session_id)
@@ -317,11 +323,17 @@ def window_size(viewport: Dimensions, kind: Browser, frame: int) -> Dimensions:
     return Dimensions(max(viewport.width, least), viewport.height + frame)
 
 
-def require_display(environ: Mapping[str, str]) -> None:
-    """Raise `LaunchFailed` when a window could not be shown anywhere."""
-    if sys.platform == "darwin" or environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"):
+@asynccontextmanager
+async def _screen(
+    folder: Path, options: SessionOptions, frame: int
+) -> AsyncIterator[Display | None]:
+    """A display of the session's own, if its window has none; kept if all goes well."""
+    if options.headless or has_display(os.environ):
+        yield None
         return
-    raise LaunchFailed(
-        "headless=False needs a display on the browser's machine, and neither DISPLAY nor "
-        "WAYLAND_DISPLAY is set: use headless=True, or run under Xvfb (`xvfb-run …`)"
-    )
+    display = await Display.start(folder, flags.screen_of(options, frame))
+    try:
+        yield display
+    except BaseException:
+        await settle(display.stop, patience=DISCARD_PATIENCE)
+        raise

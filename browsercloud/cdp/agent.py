@@ -70,6 +70,7 @@ def _metadata(user_agent: str, platform: str) -> dict[str, Any]:
         "model": _model(user_agent),
         "mobile": "Mobile" in user_agent,
         "wow64": False,
+        "formFactors": ["Mobile" if "Mobile" in user_agent else "Desktop"],
     }
 
 

@@ -56,8 +56,7 @@ class Look:
         """
         if self.agent is not None or self.languages:
             yield "Emulation.setUserAgentOverride", self._agent()
-        yield from self.clock()
-        if self.viewport is not None and kind == "page":
+        if self.viewport is not None and kind in PAGES:
             yield "Emulation.setDeviceMetricsOverride", _metrics(self.viewport, mobile=self.mobile)
         if self.mobile and kind in PAGES:
             touch = {"enabled": True, "maxTouchPoints": FINGERS}
@@ -73,12 +72,23 @@ class Look:
             yield "Network.enable", LISTENING
             yield "Network.setExtraHTTPHeaders", {"headers": dict(self.headers)}
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether something of it is one for all pages of a process, or forgotten by them."""
+        return self.locale is not None or self.timezone is not None or self.agent is not None
+
     def clock(self) -> Iterator[Call]:
         """The part that a process has once for all its pages: how they write, and their clock."""
         if self.locale is not None:
             yield "Emulation.setLocaleOverride", {"locale": self.locale}
         if self.timezone is not None:
             yield "Emulation.setTimezoneOverride", {"timezoneId": self.timezone}
+
+    def again(self) -> Iterator[Call]:
+        """What to say when a page has moved to another process, or left one."""
+        yield from self.clock()
+        if self.agent is not None:
+            yield "Emulation.setUserAgentOverride", self._agent()
 
     def grants(self, context: str | None) -> Iterator[Call]:
         """What to say to the browser of one of its contexts; `None` is its own."""

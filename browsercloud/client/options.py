@@ -54,8 +54,25 @@ class SessionArgs(TypedDict, total=False):
     lambdatest_options: Mapping[str, Any]
 
 
-def build_options(options: SessionOptions | None, changes: Mapping[str, Any]) -> SessionOptions:
-    """*options* with *changes*, checked as the server checks them.
+Defaults = SessionOptions | Mapping[str, Any] | None
+"""What a client's sessions have unless told: options, or some of them by name as keywords."""
+
+
+def default_options(defaults: Defaults) -> SessionOptions | None:
+    """A client's *defaults*, checked as those of one session are."""
+    if defaults is None or isinstance(defaults, SessionOptions):
+        return defaults
+    if not isinstance(defaults, Mapping):
+        raise UsageError(f"defaults must be SessionOptions or a mapping, not {defaults!r}")
+    return build_options(None, defaults)
+
+
+def build_options(
+    options: SessionOptions | None,
+    changes: Mapping[str, Any],
+    defaults: SessionOptions | None = None,
+) -> SessionOptions:
+    """*options* with *changes*, over the *defaults*, checked as the server checks them.
 
     Raises `UsageError` for a name that is no option or a time in the wrong unit, `InvalidRequest`
     for a value that the server would refuse.
@@ -65,7 +82,8 @@ def build_options(options: SessionOptions | None, changes: Mapping[str, Any]) ->
             f"options must be SessionOptions, not {options!r}; single options are keywords, "
             "such as browser='chromium'"
         )
-    body = {} if options is None else changed(options)
+    body = {} if defaults is None else changed(defaults)
+    body |= {} if options is None else changed(options)
     for name, value in changes.items():
         body[_wire_name(name)] = _wire_value(name, value)
     body = {name: value for name, value in body.items() if value is not None}

@@ -16,6 +16,7 @@ from browsercloud._aio import close_all, deadline, in_thread, settle
 from browsercloud.browser.capacity import capacity, room
 from browsercloud.browser.chromedriver import Chromedrivers
 from browsercloud.browser.find import Found
+from browsercloud.browser.first_page import show
 from browsercloud.browser.guard import Guard
 from browsercloud.browser.launch import Launched, Launcher, adopt
 from browsercloud.browser.memory import MemoryWatch
@@ -179,7 +180,10 @@ class LocalEngine:
                 if options.adapter is Adapter.SELENIUM:
                     await self._chromedrivers.fitting(found.path)  # before there is a browser
                 pooled = await self._from_pool(running, options)
-                return pooled or await self._fresh(running, found, options)
+                handle = pooled or await self._fresh(running, found, options)
+                if options.start_url is not None:
+                    await show(handle.endpoint, options.start_url)
+                return handle
         except TimeoutError as error:
             running = self._browsers.get(session_id, running)
             await self._discard(running)

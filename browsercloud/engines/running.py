@@ -72,6 +72,7 @@ class Running:
         launched = await launcher.launch(
             found, options, self.folder, session_id=session_id, started=started
         )
+        self.launched = launched
         # Of one that is not taken yet nobody knows the state, so nobody can adopt it.
         write_mark(self.folder, launched.process.mark, complete=True)
         return launched
@@ -99,6 +100,8 @@ class Running:
                 mark = partial(write_mark, self.folder, self.process.mark, complete=False)
                 await in_thread(mark)
             await self.process.stop(grace=grace)
+        if self.launched is not None and self.launched.display is not None:
+            await self.launched.display.stop()
         # After the browser: its end has closed the connections, so this cannot take long.
         if self.warm is not None:
             await self.warm.cdp.close()

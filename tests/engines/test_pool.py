@@ -171,7 +171,7 @@ async def test_options_make_it_the_same_as_a_fresh_one(
         told.append([*here, headers])
     assert pid == _pid(pooled._browsers["one"])
     assert told[0] == told[1]
-    assert [options.dimensions.width, options.dimensions.height] == told[1][1][:2]
+    assert [options.size.width, options.size.height] == told[1][1][:2]
     await fresh.close()
     await pooled.close()
 
@@ -182,7 +182,7 @@ async def _tab(handle: Any, options: SessionOptions) -> Any:
         target = await cdp.send("Target.createTarget", {"url": "about:blank"})
         attached = await cdp.send("Target.attachToTarget", {**target, "flatten": True})
         # Only the page's own scripts wait for the overrides; another driver need not.
-        there = f"innerWidth == {options.dimensions.width} && done()"
+        there = f"innerWidth == {options.size.width} && done()"
         ready = f"new Promise(done => setInterval(() => {there}, 10))"
         asked = {"returnByValue": True, "awaitPromise": True}
         answer = await cdp.send(

@@ -9,9 +9,11 @@ from browsercloud import (
     Browser,
     BrowserCloud,
     BrowserCrashed,
+    Coordinates,
     Dimensions,
     LiveDetails,
     LiveSession,
+    Permission,
     Released,
     Session,
     SessionEnded,
@@ -54,6 +56,13 @@ async def sessions() -> None:
             dimensions=(1024, 768),
             headless=True,
             user_agent="agent/1.0",
+            device="mobile",
+            locale="pt-BR",
+            timezone="Europe/Berlin",
+            geo_location=Coordinates(latitude=1, longitude=2),
+            extra_headers={"X-Key": "k"},
+            permissions=["camera", Permission.MIDI],
+            start_url="https://example.com",
             name="n",
             build="b",
             metadata={"k": "v"},
@@ -98,6 +107,8 @@ def refused(client: BrowserCloud) -> None:
     client.session(timeout="60")  # type: ignore[arg-type]
     client.session(browser="firefox")  # type: ignore[arg-type]
     client.session(dimensions=(1, 2, 3))  # type: ignore[arg-type]
+    client.session(device="tv")  # type: ignore[arg-type]
+    BrowserCloud(defaults=5)  # type: ignore[arg-type]
     client.session(colour="red")  # type: ignore[call-arg]
     client.sessions.follow("id", after="1")  # type: ignore[arg-type]
 
@@ -112,7 +123,8 @@ def errors(error: SessionEnded) -> None:
 
 def names() -> None:
     """What is loaded when it is asked for has its type all the same, and what is not there none."""
-    client: browsercloud.BrowserCloud = BrowserCloud()
+    client: browsercloud.BrowserCloud = BrowserCloud(defaults={"locale": "de"})
+    client = BrowserCloud(defaults=SessionOptions(geo_location="US"))
     version: str = browsercloud.__version__
     browsercloud.BrowserClout()  # type: ignore[attr-defined]
     print(client, version)
