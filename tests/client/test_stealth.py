@@ -17,7 +17,8 @@ from browsercloud.stealth import Stealth
 from tests.conftest import Site
 
 FORM = """<!doctype html><title>Form</title><form onsubmit="return false">
-<input id=name><textarea id=words></textarea><input id=when type=date><input id=short maxlength=3><input id=many type=number>
+<input id=name><textarea id=words></textarea><input id=when type=date><input id=short maxlength=3>
+<input id=many type=number>
 <label>Label <input id=labelled></label><p id=free contenteditable>old</p>
 <button id=go onclick="times.push(['click', performance.now()])">Go</button></form>
 <iframe src=/inner></iframe>
