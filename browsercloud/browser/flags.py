@@ -170,16 +170,15 @@ def screen_around(window: Dimensions, stealth: Stealth | None) -> Dimensions:
     """A screen as large as the *window*, or one that a person has and that is larger."""
     if not disguised(stealth):
         return window
-    fitting = (one for one in SCREENS if one.width > window.width and one.height > window.height)
+    height = window.height + FRAME_HEIGHT  # the shell's windows only seem to have a frame
+    fitting = (one for one in SCREENS if one.width > window.width and one.height > height)
     return next(fitting, window)
 
 
 def _screen(options: SessionOptions, frame_height: int) -> tuple[str, ...]:
     if options.browser is Browser.HEADLESS_SHELL and not disguised(options.stealth):
         return ()
-    width = max(options.size.width, MIN_WINDOW_WIDTH)
-    window = Dimensions(width, options.size.height + frame_height)
-    screen = screen_around(window, options.stealth)
+    screen = screen_around(screen_of(options, frame_height), options.stealth)
     return (f"--screen-info={{{screen.width}x{screen.height}}}",)
 
 
