@@ -319,7 +319,7 @@ async def test_parts_of_what_asks_for_nothing_ask_for_nothing(cloud: Cloud) -> N
         assert 201 == status
     for body in (
         {"optimizeBandwidth": {"blockImages": True, "blockMedia": False}},
-        {"deviceConfig": {"device": "mobile"}},
+        {"deviceConfig": {"device": "tv"}},
         {"isSelenium": True, "adapter": "playwright"},
         {"isSelenium": "yes"},
         {"projectId": "p"},
