@@ -11,9 +11,9 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
-from attrs import Attribute, field, frozen
+from attrs import field, frozen
 
-from browsercloud.bounds import FieldError
+from browsercloud.bounds import Bounded, FieldError, Schema
 
 MAX_COOKIES = 5_000
 MAX_ORIGINS = 200
@@ -39,6 +39,35 @@ class CookiePriority(StrEnum):
     HIGH = "High"
 
 
+_ORIGINS: Schema = {
+    "maxProperties": MAX_ORIGINS,
+    "propertyNames": {"pattern": r"^https?://[a-z0-9.]{1,200}$"},
+}
+_DOMAIN: Schema = {"minLength": 1, "pattern": r"^[a-z0-9.]{1,200}$"}
+_URL: Schema = {"pattern": r"^https?://[a-z0-9.]{1,200}(/[!-~]*)?$"}
+_MOMENT: Schema = {"minimum": -1, "maximum": 2**40}
+
+
+def _domain(_: object, attribute: Any, value: str | None) -> None:
+    if value is not None and re.search(r"[/:@\s]", value):
+        raise FieldError(attribute.name, "must be a host's name such as example.com")
+
+
+def _url(_: object, attribute: Any, value: str | None) -> None:
+    if value is not None and origin_of(value) is None:
+        raise FieldError(attribute.name, "must be an address such as https://example.com/")
+
+
+def _moment(_: object, attribute: Any, value: float | None) -> None:
+    if value is not None and not -1 <= value <= 2**40:
+        raise FieldError(attribute.name, "must be seconds since 1970, not milliseconds")
+
+
+def _version(_: object, attribute: Any, value: int) -> None:
+    if not 1 <= value < 2**53:
+        raise FieldError(attribute.name, f"must be at least 1, not {value}")
+
+
 @frozen(kw_only=True)
 class PartitionKey:
     """Under which site a partitioned cookie was set: it is sent only there."""
@@ -53,12 +82,12 @@ class Cookie:
 
     name: str
     value: str = field(repr=False)
-    domain: str | None = None
+    domain: str | None = field(default=None, validator=Bounded(_domain, _DOMAIN))
     """`example.com` for that host alone, `.example.com` for those below it as well."""
 
-    url: str | None = None
+    url: str | None = field(default=None, validator=Bounded(_url, _URL))
     path: str | None = None
-    expires: float | None = None
+    expires: float | None = field(default=None, validator=Bounded(_moment, _MOMENT))
     """Seconds since 1970; without, and with a negative one, it ends with the browser."""
 
     http_only: bool = False
@@ -71,10 +100,6 @@ class Cookie:
         """Refuse a cookie that belongs nowhere."""
         if not self.domain and not self.url:
             raise FieldError("domain", "required: the domain of the cookie, or its url")
-        if self.url is not None and not _is_web(self.url):
-            raise FieldError("url", "must be an address such as https://example.com/")
-        if self.domain is not None and re.search(r"[/:@\s]", self.domain):
-            raise FieldError("domain", "must be a host's name such as example.com")
 
 
 @frozen(kw_only=True)
@@ -118,20 +143,15 @@ class Database:
     """An IndexedDB database."""
 
     name: str
-    version: int = field()
+    version: int = field(validator=Bounded(_version, {"minimum": 1, "maximum": 2**53 - 1}))
     stores: tuple[ObjectStore, ...] = ()
-
-    @version.validator
-    def _check_version(self, attribute: Attribute[int], value: int) -> None:
-        if not 1 <= value < 2**53:
-            raise FieldError(attribute.name, f"must be at least 1, not {value}")
 
 
 Items = Mapping[str, Mapping[str, str]]
 """Keys and values by origin."""
 
 
-def _origins(_: object, attribute: Attribute[Any], value: Mapping[str, Any]) -> None:
+def _origins(_: object, attribute: Any, value: Mapping[str, Any]) -> None:
     if len(value) > MAX_ORIGINS:
         raise FieldError(attribute.name, f"at most {MAX_ORIGINS} origins, not {len(value)}")
     for origin in value:
@@ -143,7 +163,7 @@ def _origins(_: object, attribute: Attribute[Any], value: Mapping[str, Any]) -> 
             )
 
 
-def _items(_: object, attribute: Attribute[Any], value: Items) -> None:
+def _items(_: object, attribute: Any, value: Items) -> None:
     _origins(_, attribute, value)
     for origin, items in value.items():
         if sum(len(key) + len(text) for key, text in items.items()) > MAX_CHARACTERS:
@@ -152,7 +172,7 @@ def _items(_: object, attribute: Attribute[Any], value: Items) -> None:
             )
 
 
-def _cookies(_: object, attribute: Attribute[Any], value: tuple[Cookie, ...]) -> None:
+def _cookies(_: object, attribute: Any, value: tuple[Cookie, ...]) -> None:
     if len(value) > MAX_COOKIES:
         raise FieldError(attribute.name, f"at most {MAX_COOKIES} cookies, not {len(value)}")
 
@@ -164,13 +184,15 @@ class SessionContext:
     Storage is that of pages of the origin itself, not of its frames in pages of other sites.
     """
 
-    cookies: tuple[Cookie, ...] = field(default=(), repr=False, validator=_cookies)
-    local_storage: Items = field(factory=dict, repr=False, validator=_items)
-    session_storage: Items = field(factory=dict, repr=False, validator=_items)
+    cookies: tuple[Cookie, ...] = field(
+        default=(), repr=False, validator=Bounded(_cookies, {"maxItems": MAX_COOKIES})
+    )
+    local_storage: Items = field(factory=dict, repr=False, validator=Bounded(_items, _ORIGINS))
+    session_storage: Items = field(factory=dict, repr=False, validator=Bounded(_items, _ORIGINS))
     """What the tabs have of it; where several tabs show an origin, the first one's."""
 
     indexed_db: Mapping[str, tuple[Database, ...]] = field(
-        factory=dict, repr=False, validator=_origins
+        factory=dict, repr=False, validator=Bounded(_origins, _ORIGINS)
     )
 
     @property
@@ -263,10 +285,6 @@ def plain_cookie(cookie: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("sourceScheme", "sourcePort"):
         told.pop(name, None)
     return told
-
-
-def _is_web(url: str) -> bool:
-    return origin_of(url) is not None
 
 
 def _for_playwright(cookie: Cookie) -> dict[str, Any]:

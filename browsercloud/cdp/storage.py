@@ -15,15 +15,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import field, frozen
 
 from browsercloud._aio import deadline, settle
+from browsercloud._later import later
 from browsercloud.cdp.connection import CdpConnection, CdpError
 from browsercloud.context import Cookie, Database, Items, SessionContext, origin_of
 from browsercloud.errors import Conflict, ServiceError
-from browsercloud.wire import dump, invalid, load
+
+if TYPE_CHECKING:
+    from browsercloud import wire
+else:
+    wire = later("browsercloud.wire")
 
 R = TypeVar("R")
 
@@ -42,6 +47,10 @@ GONE_PATIENCE = 2.0
 AT_ONCE = 4
 SHARED = "local_storage,indexeddb"
 EVERYTHING = "all"
+
+DETOUR = "http://127.0.0.1:9/"
+"""Where pages of ours come from: Chromium connects to the place where a navigation begins, even
+when the request never gets there. Nobody listens here."""
 
 BLANK = {
     "responseCode": 200,
@@ -144,7 +153,9 @@ async def set_cookies(
     there = {(each["name"], each["domain"].lstrip(".")) for each in now["cookies"]}
     refused = [n for n, each in enumerate(cookies) if not _expected(each) <= there]
     if refused:
-        raise invalid([(_join(at, f"cookies[{n}]"), _why_refused(cookies[n])) for n in refused])
+        raise wire.invalid(
+            [(_join(at, f"cookies[{n}]"), _why_refused(cookies[n])) for n in refused]
+        )
 
 
 def seed_script(new: Items, old: Items | None = None) -> str:
@@ -181,11 +192,11 @@ _SEED = """(fresh, stale) => {
 def _cookie(told: Mapping[str, Any]) -> Cookie:
     session = told.get("session") or told["expires"] < 0
     kept = {**told, "expires": None if session else told["expires"]}
-    return load(kept, Cookie)
+    return wire.load(kept, Cookie)
 
 
 def _param(cookie: Cookie) -> dict[str, Any]:
-    told = {name: value for name, value in dump(cookie).items() if value is not None}
+    told = {name: value for name, value in wire.dump(cookie).items() if value is not None}
     if cookie.expires is not None and cookie.expires < 0:
         del told["expires"]
     return told
@@ -231,19 +242,19 @@ def _source() -> str:
 async def _stored(cdp: CdpConnection, origin: str) -> tuple[Mapping[str, str], Any]:
     async with _page(cdp, origin) as page:
         told = await _run(cdp, page, f"{_source()}.take()", origin)
-    return told["local"], tuple(load(each, Database) for each in told["databases"])
+    return told["local"], tuple(wire.load(each, Database) for each in told["databases"])
 
 
 async def _store(cdp: CdpConnection, origin: str, context: SessionContext, at: str) -> None:
     local = context.local_storage.get(origin, {})
     databases = context.indexed_db.get(origin, ())
-    given = json.dumps({"local": dict(local), "databases": [dump(each) for each in databases]})
+    given = json.dumps({"local": dict(local), "databases": [wire.dump(each) for each in databases]})
     try:
         async with _page(cdp, origin) as page:
             await _run(cdp, page, f"{_source()}.put({given})", origin)
     except Conflict as error:
         kind = "localStorage" if not databases or "quota" in error.message else "indexedDB"
-        raise invalid([(_join(at, kind), error.message)]) from error
+        raise wire.invalid([(_join(at, kind), error.message)]) from error
 
 
 async def _run(cdp: CdpConnection, page: str, expression: str, origin: str) -> dict[str, Any]:
@@ -300,7 +311,7 @@ async def _page(cdp: CdpConnection, origin: str | None = None) -> AsyncIterator[
                 cdp.send("Network.setBypassServiceWorker", {"bypass": True}, page),
             )
             # Only now: what waits for the renderer when it is exchanged may never be answered.
-            await cdp.send("Page.navigate", {"url": address}, page, timeout=PAGE_TIMEOUT)
+            await cdp.send("Page.navigate", {"url": DETOUR}, page, timeout=PAGE_TIMEOUT)
         yield page
     finally:
         if not cdp.closed.done():
@@ -315,7 +326,11 @@ async def _answer(cdp: CdpConnection, page: str, request: Mapping[str, Any], add
     """The page itself is empty, and whatever else it asks for there is not."""
     which = {"requestId": request["requestId"]}
     try:
-        if request["request"]["url"] == address:
+        if request["request"]["url"] == DETOUR:
+            location = [{"name": "Location", "value": address}]
+            sent_on = {**which, "responseCode": 302, "responseHeaders": location}
+            await cdp.send("Fetch.fulfillRequest", sent_on, page)
+        elif request["request"]["url"] == address:
             await cdp.send("Fetch.fulfillRequest", {**which, **BLANK}, page)
         else:
             failed = {**which, "errorReason": "BlockedByClient"}

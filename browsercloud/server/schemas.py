@@ -19,6 +19,7 @@ import attrs
 
 from browsercloud import places
 from browsercloud.bounds import Bounded
+from browsercloud.context import Cookie
 from browsercloud.models import CreateRequest, Session
 from browsercloud.options import MAX_TIMEOUT, Adapter, Browser, Seconds, SessionOptions
 from browsercloud.server.operations import JsonSchema
@@ -54,6 +55,11 @@ _IS_SELENIUM = {
 _OTHER_ADAPTERS = [str(each) for each in Adapter if each is not Adapter.SELENIUM]
 _SELENIUM_TWICE = {"isSelenium": {"const": True}, "adapter": {"enum": _OTHER_ADAPTERS}}
 _NO_WINDOW = {"browser": {"const": str(Browser.HEADLESS_SHELL)}, "headless": {"const": False}}
+_BELONGS_SOMEWHERE = [
+    {"required": [name], "properties": {name: {"type": "string"}}} for name in ("domain", "url")
+]
+"""A cookie has one of them."""
+
 _IDLE_TWICE = {"idleTimeout": {"type": "number"}, "inactivityTimeout": {"type": "integer"}}
 _IMPOSSIBLE = {
     "anyOf": [
@@ -132,9 +138,11 @@ class Schemas:
             properties |= {name: {"const": value} for name, value in STEEL_FACTS.items()}
             properties["isSelenium"] = {"type": "boolean"}
             required += ["idleTimeout", *STEEL_FACTS, "isSelenium"]
+        more: dict[str, Any] = {"additionalProperties": False} if read else {}
         if kind is Stealth and read:
             properties[CAPTCHAS] = {"enum": [False, None], "description": "Not offered."}
-        more = {"additionalProperties": False} if read else {}
+        if kind is Cookie and read:
+            more["anyOf"] = _BELONGS_SOMEWHERE
         return {
             "type": "object",
             "description": _first_words(kind),

@@ -28,7 +28,8 @@ from browsercloud import (
 async def existing_scripts(client: BrowserCloud, session: Session) -> int:
     """Scripts in a session of their own, or in a given one."""
     code: int = await client.puppeteer.run("script.js", args=["--fast"], timeout=60, node="node")
-    async with client.session() as live:
+    async with client.session(session_context={"cookies": []}) as live:
+        await live.set_context(await live.get_context())
         code += await client.puppeteer.run("script.js", live, ["--fast"])
     async with client.puppeteer.start("script.py", session, python="python3") as running:
         return code + await running.wait()
