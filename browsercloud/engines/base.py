@@ -48,6 +48,7 @@ LOOK_OPTIONS: Mapping[str, str] = {
     "permissions": "permissions",
     "start_url": "startUrl",
     "stealth": "stealthConfig",
+    "session_context": "sessionContext",
 }
 """Options that every page is told of, and their names on the wire: only for browsers of our own."""
 
