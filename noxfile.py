@@ -22,7 +22,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the whole test suite with a real Chromium: nox -s tests [-- PYTEST ARGUMENTS]."""
     session.install("-e", ".[tests]")
-    session.run("browsercloud", "install")
+    session.run("browsercloud", "install", "--xvfb")
     session.run("python", "-m", "tests.nodes")
     # Two at a time: much of a test is waiting, for a browser or for a clock.
     session.run("pytest", "-n", "2", *session.posargs)

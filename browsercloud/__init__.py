@@ -12,6 +12,7 @@ from browsercloud._later import load
 if TYPE_CHECKING:
     from browsercloud.client.client import BrowserCloud
     from browsercloud.client.live import LiveSession
+    from browsercloud.context import Cookie, SessionContext
     from browsercloud.errors import (
         BrowserCloudError,
         BrowserCrashed,
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
         SessionStatus,
     )
     from browsercloud.options import Adapter, Browser, Dimensions, SessionOptions
+    from browsercloud.stealth import Stealth
+    from browsercloud.wanted import Coordinates, Device, Permission
 
 __all__ = [
     "Adapter",
@@ -53,6 +56,9 @@ __all__ = [
     "BrowserNotFound",
     "Conflict",
     "ConnectionFailed",
+    "Cookie",
+    "Coordinates",
+    "Device",
     "Dimensions",
     "InvalidRequest",
     "LaunchFailed",
@@ -62,12 +68,14 @@ __all__ = [
     "LiveSession",
     "NoCapacity",
     "NotAuthorized",
+    "Permission",
     "ReleaseReason",
     "Released",
     "ReleasedElsewhere",
     "ServerCapacity",
     "ServiceError",
     "Session",
+    "SessionContext",
     "SessionEnded",
     "SessionEvent",
     "SessionFailure",
@@ -76,12 +84,17 @@ __all__ = [
     "SessionOptions",
     "SessionStatus",
     "SessionTimedOut",
+    "Stealth",
     "UsageError",
 ]
 
 _HOMES = {
     "browsercloud.client.client": ("BrowserCloud",),
     "browsercloud.client.live": ("LiveSession",),
+    "browsercloud.context": (
+        "Cookie",
+        "SessionContext",
+    ),
     "browsercloud.errors": (
         "BrowserCloudError",
         "BrowserCrashed",
@@ -117,6 +130,12 @@ _HOMES = {
         "Browser",
         "Dimensions",
         "SessionOptions",
+    ),
+    "browsercloud.stealth": ("Stealth",),
+    "browsercloud.wanted": (
+        "Coordinates",
+        "Device",
+        "Permission",
     ),
 }
 """Where each name is defined: that module is loaded when one of its names is asked for."""

@@ -23,6 +23,8 @@ from browsercloud.options import (
     Seconds,
     SessionOptions,
 )
+from browsercloud.stealth import Stealth
+from browsercloud.wanted import Device
 
 NOTHING_YET = Seconds(0)
 
@@ -205,6 +207,8 @@ class Session:
     dimensions: Dimensions = DEFAULT_DIMENSIONS
     user_agent: str | None = None
     headless: bool = True
+    device: Device = Device.DESKTOP
+    stealth: Stealth | None = None
     name: str | None = None
     build: str | None = None
     metadata: Mapping[str, str] = field(factory=dict)

@@ -6,12 +6,27 @@ Durations are seconds (`Seconds`, milliseconds on the wire).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, NewType
 from urllib.parse import SplitResult, urlsplit
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
+
+from browsercloud.bounds import Bounded, FieldError, in_range
+from browsercloud.context import SessionContext
+from browsercloud.stealth import Stealth, disguised, jittered, wanted
+from browsercloud.wanted import (
+    GEO_LOCATION,
+    HEADERS,
+    LOCALE,
+    PERMISSIONS,
+    START_URL,
+    TIMEZONE,
+    Device,
+    GeoLocation,
+    Permission,
+)
 
 Seconds = NewType("Seconds", float)
 """A duration. Float seconds in Python, integer milliseconds on the wire."""
@@ -26,17 +41,11 @@ ENDPOINT_SCHEMES = ("ws", "wss", "http", "https")
 
 LATER_OPTIONS: Mapping[str, str] = {
     "keepAlive": "keep_alive",
-    "deviceConfig": "device",
-    "locale": "locale",
-    "timezone": "timezone",
-    "geoLocation": "geo_location",
     "proxyUrl": "proxy",
     "proxy": "proxy",
     "useProxy": "proxy",
     "blockAds": "block_ads",
     "optimizeBandwidth": "optimize_bandwidth",
-    "stealthConfig": "stealth",
-    "sessionContext": "session_context",
     "profileId": "profile_id",
     "persistProfile": "persist_profile",
     "extensionIds": "extension_ids",
@@ -68,39 +77,6 @@ class Adapter(StrEnum):
     PLAYWRIGHT = "playwright"
     PUPPETEER = "puppeteer"
     SELENIUM = "selenium"
-
-
-class FieldError(ValueError):
-    """A field's value is out of its range, or does not go with another's."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
-        self.field = field
-        self.reason = reason
-
-
-@frozen
-class Bounded:
-    """A validator that tells what it lets through, in the words of JSON Schema."""
-
-    check: Callable[[object, Any, Any], None]
-    schema: Mapping[str, Any]
-    """In Python's units."""
-
-    def __call__(self, instance: object, attribute: Any, value: Any) -> None:
-        """Raise `FieldError` for a value out of bounds."""
-        self.check(instance, attribute, value)
-
-
-def _in_range(low: float, high: float, unit: str) -> Bounded:
-    def check(_: object, attribute: Any, value: float) -> None:
-        # NaN compares false with everything, so the test asks for "inside", never for "outside".
-        if not low <= value <= high:
-            raise FieldError(
-                attribute.name, f"must be between {low:g} and {high:g} {unit}, not {value:g}"
-            )
-
-    return Bounded(check, {"minimum": low, "maximum": high})
 
 
 def _timeout(_: object, attribute: Any, value: float) -> None:
@@ -192,11 +168,21 @@ def place_of(url: str) -> str:
 class Dimensions:
     """Width and height in CSS pixels."""
 
-    width: int = field(validator=_in_range(MIN_SIDE, MAX_SIDE, "pixels"))
-    height: int = field(validator=_in_range(MIN_SIDE, MAX_SIDE, "pixels"))
+    width: int = field(validator=in_range(MIN_SIDE, MAX_SIDE, "pixels"))
+    height: int = field(validator=in_range(MIN_SIDE, MAX_SIDE, "pixels"))
 
 
 DEFAULT_DIMENSIONS = Dimensions(1280, 720)
+MOBILE_DIMENSIONS = Dimensions(412, 915)
+
+
+def _permissions(value: Iterable[Permission | str]) -> tuple[Permission, ...]:
+    known = {str(each) for each in Permission}
+    unknown = [each for each in value if each not in known]
+    if unknown:
+        reason = f"must be of {', '.join(sorted(known))}, not {str(unknown[0])[:40]!r}"
+        raise FieldError("permissions", reason)
+    return tuple(Permission(each) for each in value)
 
 
 @frozen(kw_only=True)
@@ -225,14 +211,56 @@ class SessionOptions:
     browser: Browser = Browser.CHROMIUM
     """`headless-shell` takes half the memory and can show no window."""
 
-    dimensions: Dimensions = DEFAULT_DIMENSIONS
-    """Size of the viewport; the window is as much larger as its own frame."""
+    dimensions: Dimensions | None = None
+    """Size of the viewport, 1280 × 720 unless told, 412 × 915 on a mobile device.
+
+    The window is as much larger as its own frame. `size` is what comes of it.
+    """
 
     headless: bool = True
-    """`False` shows a window and needs a display on the browser's machine."""
+    """`False` shows a window, on the machine's display, else on an Xvfb of the session's own."""
 
     user_agent: str | None = field(default=None, validator=Bounded(_plain_header, _HEADER))
     """Replaces Chromium's own, client hints included."""
+
+    device: Device = Device.DESKTOP
+    """`mobile` has a touch screen, a narrow viewport of a high density, and a phone's agent."""
+
+    locale: str | None = field(default=None, validator=LOCALE)
+    """Language and country, such as `pt-BR`: what pages read, how they write, what is sent."""
+
+    timezone: str | None = field(default=None, validator=TIMEZONE)
+    """A name of the IANA time zone database, such as `Europe/Berlin`."""
+
+    geo_location: GeoLocation = field(default=None, validator=GEO_LOCATION)
+    """A country's code, such as `US`, or coordinates.
+
+    A country sets language, time zone and coordinates; `locale` and `timezone` outrank it. Pages
+    may ask where they are.
+    """
+
+    extra_headers: Mapping[str, str] = field(factory=dict, repr=False, validator=HEADERS)
+    """Sent with every request; at most 50. What a header says is shown nowhere."""
+
+    permissions: tuple[Permission, ...] = field(
+        default=(), converter=_permissions, validator=PERMISSIONS
+    )
+    """What every page may do without asking."""
+
+    start_url: str | None = field(default=None, repr=False, validator=START_URL)
+    """What the first page shows when the session is there; a blank page unless told."""
+
+    stealth: Stealth | None = field(default=None, converter=wanted)
+    """Passes for a person's browser; off by default.
+
+    `True` is `Stealth()`. What is picked is picked once for a session.
+    """
+
+    session_context: SessionContext | None = field(default=None, repr=False)
+    """Cookies and storage that are there before the first page; none unless told.
+
+    Playwright's `storage_state` is good too. What it holds is shown nowhere.
+    """
 
     name: str | None = field(default=None, validator=Bounded(_label, _LABEL))
     build: str | None = field(default=None, validator=Bounded(_label, _LABEL))
@@ -250,6 +278,23 @@ class SessionOptions:
 
     lambdatest_options: Mapping[str, Any] = field(factory=dict)
     """More of TestMu's `LT:Options`, or others of them. `build` and `name` are used everywhere."""
+
+    @property
+    def size(self) -> Dimensions:
+        """Of the viewport, whether it was given or not."""
+        usual = MOBILE_DIMENSIONS if self.device is Device.MOBILE else DEFAULT_DIMENSIONS
+        return self.dimensions or usual
+
+    def of(self, session_id: str) -> SessionOptions:
+        """These options, with what they leave to luck picked for this session."""
+        if self.stealth is None or not disguised(self.stealth):
+            return self
+        if not self.stealth.randomize_viewport or self.device is Device.MOBILE:
+            return self
+        side = (self.size.width, self.size.height)
+        return evolve(
+            self, dimensions=Dimensions(*jittered(session_id, side, (MIN_SIDE, MAX_SIDE)))
+        )
 
     def __attrs_post_init__(self) -> None:
         """Refuse what cannot go together."""

@@ -78,6 +78,21 @@ def normal_locale(text: str) -> str | None:
     return "-".join(parts)
 
 
+def locale_pattern() -> str:
+    """A regular expression that matches what `normal_locale` knows, written as it writes it."""
+    english = _babel().Locale("en")
+    languages = [one for one in english.languages if one.isalpha() and one != "und"]
+    scripts = [one for one in english.scripts if len(one) == len("Latn")]
+    countries = [one for one in english.territories if LANGUAGE_TAG.fullmatch(f"en-{one}")]
+    parts = ["|".join(sorted(each)) for each in (languages, scripts, countries)]
+    return "^({})(-({}))?(-({}))?$".format(*parts)
+
+
+def timezones() -> tuple[str, ...]:
+    """Every name that `is_timezone` knows."""
+    return tuple(sorted(_zone_names()))
+
+
 def is_timezone(name: str) -> bool:
     """Whether the time zone database has this name."""
     return name in _zone_names()

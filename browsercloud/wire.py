@@ -9,10 +9,10 @@ unknown word kept as it is, so that an older client can talk to a newer server.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import attrs
 from cattrs import (
@@ -21,10 +21,22 @@ from cattrs import (
     ClassValidationError,
     Converter,
     ForbiddenExtraKeysError,
+    IterableValidationError,
     IterableValidationNote,
 )
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
+from browsercloud.bounds import FieldError
+from browsercloud.context import (
+    Cookie,
+    CookiePriority,
+    Database,
+    Items,
+    SameSite,
+    SessionContext,
+    from_storage_state,
+    plain_cookie,
+)
 from browsercloud.errors import InvalidRequest
 from browsercloud.models import (
     CreateRequest,
@@ -37,10 +49,11 @@ from browsercloud.options import (
     LATER_OPTIONS,
     Adapter,
     Browser,
-    FieldError,
     Seconds,
     SessionOptions,
 )
+from browsercloud.stealth import Stealth
+from browsercloud.wanted import Coordinates, Device, GeoLocation, Permission
 
 T = TypeVar("T")
 
@@ -49,6 +62,9 @@ _AS_THEY_ARE = ("hold_keys", "click_type", "num_clicks", "delta_x", "delta_y", "
 _OTHER_NAMES = {
     "idle_timeout": "inactivityTimeout",
     "custom_websocket_url": "customWebSocketUrl",
+    "device": "deviceConfig",
+    "stealth": "stealthConfig",
+    "indexed_db": "indexedDB",
     **{name: name for name in _AS_THEY_ARE},
 }
 """Fields that the wire calls otherwise; what Steel names in snake_case among them."""
@@ -58,7 +74,6 @@ ASKS_FOR_NOTHING: Mapping[str, tuple[Any, ...]] = {
     "caCertificates": ([],),
     "concurrency": (1,),
     "debugConfig": ({},),
-    "deviceConfig": ({"device": "desktop"},),
     "experimentalFeatures": ([],),
     "extensionIds": ([],),
     "fullscreen": (False,),
@@ -74,7 +89,6 @@ ASKS_FOR_NOTHING: Mapping[str, tuple[Any, ...]] = {
         },
     ),
     "persistProfile": (False,),
-    "sessionContext": ({"cookies": [], "localStorage": {}, "sessionStorage": {}, "indexedDB": {}},),
     "solveCaptcha": (False,),
     "useProxy": (False,),
 }
@@ -82,6 +96,9 @@ ASKS_FOR_NOTHING: Mapping[str, tuple[Any, ...]] = {
 
 Of an object any part will do. Every other value is refused by the option's name.
 """
+
+CAPTCHAS = "autoCaptchaSolving"
+"""The part of Steel's stealth that is not offered."""
 
 _NOT_OFFERED = "this server does not offer this option"
 _WHY_NOT = {
@@ -179,6 +196,106 @@ def _enum_or_text(value: Any, kind: type[Enum]) -> Enum | str:
         return value
 
 
+def _of_the_look(converter: Converter) -> None:
+    """How devices, places and permissions are written."""
+
+    def device(value: Any, _: Any) -> Device:
+        if not isinstance(value, Mapping):
+            form = '{"device": "mobile"}'
+            raise TypeError(f"must be an object such as {form}, not {_shown(value)}")
+        if unknown := sorted(value.keys() - {"device"}):
+            raise FieldError(str(unknown[0]), "unknown field")
+        try:
+            chosen: Any = _enum(value.get("device", Device.DESKTOP), Device)
+        except ValueError as error:
+            raise ValueError(f"device {error}") from None
+        return Device(chosen)
+
+    def geo_location(value: Any, _: Any) -> GeoLocation:
+        if value is None or isinstance(value, str):
+            return value
+        if isinstance(value, Mapping):
+            return converter.structure(value, Coordinates)
+        raise TypeError(f"must be a country's code or an object, not {_shown(value)}")
+
+    def permissions(value: Any, _: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"must be a list, not {_shown(value)}")
+        return tuple(_enum(each, Permission) for each in value)
+
+    converter.register_structure_hook(Device, device)
+    converter.register_unstructure_hook(Device, lambda value: {"device": str(value)})
+    converter.register_structure_hook_func(lambda kind: kind == GeoLocation, geo_location)
+    converter.register_unstructure_hook_func(
+        lambda kind: kind == GeoLocation,
+        lambda value: converter.unstructure(value) if isinstance(value, Coordinates) else value,
+    )
+    converter.register_structure_hook_func(lambda kind: kind == tuple[Permission, ...], permissions)
+    converter.register_unstructure_hook_func(
+        lambda kind: kind == tuple[Permission, ...], lambda value: [str(each) for each in value]
+    )
+
+
+CONTEXT_WORDS = (SameSite, CookiePriority)
+
+
+def _context(value: Mapping[str, Any]) -> dict[str, Any]:
+    """A session's context, Playwright's form as ours."""
+    if "origins" not in value:
+        return dict(value)
+    if not isinstance(value["origins"], list | tuple):
+        raise TypeError(f"origins: must be a list, not {_shown(value['origins'])}")
+    return from_storage_state(value)
+
+
+def _without_captchas(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Steel's stealth without the one part that is not offered, if that is not asked for."""
+    if asked.get(CAPTCHAS) not in (None, False):
+        raise FieldError(CAPTCHAS, _NOT_OFFERED)
+    return {name: value for name, value in asked.items() if name != CAPTCHAS}
+
+
+PREPARED: Mapping[Any, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    SessionContext: _context,
+    Cookie: plain_cookie,
+    Stealth: _without_captchas,
+}
+"""What is written in more than one form, and how it becomes the one of the model."""
+
+
+def _of_contexts(converter: Converter) -> None:
+    """Lists, and what is kept by origin, each part with its own path."""
+
+    def parts(named: Iterable[tuple[Any, Any]], kind: Any) -> Iterator[tuple[Any, Any]]:
+        errors: list[Exception] = []
+        for name, part in named:
+            try:
+                yield name, converter.structure(part, kind)
+            except Exception as error:
+                note = IterableValidationNote(f"at {name!r}", name, kind)
+                error.__notes__ = [*getattr(error, "__notes__", ()), note]
+                errors.append(error)
+        if errors:
+            raise IterableValidationError("some parts are wrong", errors, kind)
+
+    def by_origin(value: Any, kind: Any) -> dict[str, Any]:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"must be an object with origins, not {_shown(value)}")
+        return dict(parts(value.items(), get_args(kind)[1]))
+
+    def in_order(value: Any, kind: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"must be a list, not {_shown(value)}")
+        return tuple(part for _, part in parts(enumerate(value), get_args(kind)[0]))
+
+    def of_models(kind: Any) -> bool:
+        return get_origin(kind) is tuple and attrs.has(get_args(kind)[0])
+
+    kept = (Items, Mapping[str, tuple[Database, ...]])
+    converter.register_structure_hook_func(lambda kind: kind in kept, by_origin)
+    converter.register_structure_hook_func(of_models, in_order)
+
+
 def _time(value: Any, _: Any) -> datetime:
     if not isinstance(value, str):
         raise TypeError(f"must be a time such as 2030-01-31T12:00:00Z, not {_shown(value)}")
@@ -192,12 +309,14 @@ def _build(*, strict: bool) -> Converter:
     converter.register_structure_hook(int, _whole)
     converter.register_structure_hook(float, _number)
     # One by one: the hook for `str` serves its subclasses too, and so every StrEnum.
-    for kind in (SessionStatus, ReleaseReason, Browser, Adapter, SessionProtocol):
+    for kind in (SessionStatus, ReleaseReason, Browser, Adapter, SessionProtocol, *CONTEXT_WORDS):
         grows = (
             kind is not SessionStatus
         )  # a life has these stations; reasons and browsers are added
         converter.register_structure_hook(kind, _enum_or_text if grows and not strict else _enum)
         converter.register_unstructure_hook(kind, str)
+    _of_the_look(converter)
+    _of_contexts(converter)
     converter.register_structure_hook(Seconds, _milliseconds)
     converter.register_unstructure_hook(Seconds, lambda value: round(value * 1000))
     converter.register_structure_hook(datetime, _time)
@@ -233,7 +352,7 @@ def _build(*, strict: bool) -> Converter:
         def checked(value: Any, _: Any) -> Any:
             if not isinstance(value, Mapping):
                 raise TypeError(f"must be an object, not {_shown(value)}")
-            return inner(value, kind)
+            return inner(PREPARED.get(kind, dict)(value), kind)
 
         return checked
 

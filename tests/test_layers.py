@@ -10,16 +10,32 @@ import pytest
 import browsercloud
 
 PACKAGE = Path(browsercloud.__file__).parent
-BASE = {"models", "options", "places", "wire", "errors", "_aio", "_later"}
+BASE = {
+    "models",
+    "options",
+    "places",
+    "bounds",
+    "wanted",
+    "stealth",
+    "context",
+    "wire",
+    "errors",
+    "_aio",
+    "_later",
+}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "places": set(),
-    "options": {"places"},
-    "models": {"options"},
+    "bounds": set(),
+    "context": {"bounds"},
+    "wanted": {"places", "bounds", "_later"},
+    "stealth": {"bounds"},
+    "options": {"bounds", "wanted", "stealth", "context"},
+    "models": {"options", "wanted", "stealth"},
     "errors": {"models"},  # for a type only
     "_aio": set(),
     "_later": set(),
-    "wire": {"models", "options", "errors"},
+    "wire": {"models", "options", "bounds", "wanted", "stealth", "context", "errors"},
     "client": BASE | {"local"},  # local inside one function only, see below
     "cdp": BASE,
     "stores": BASE,
@@ -36,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 HOMES: dict[str, set[str]] = {
     "cattrs": {"wire.py"},
     "tenacity": {"client/retries.py"},
-    "playwright": {"client/adapters/playwright.py", "client/live.py"},  # the latter for types only
+    "playwright": {"client/adapters/playwright.py", "client/adapters/human.py", "client/live.py"},
     "selenium": {"client/adapters/selenium.py", "client/live.py"},  # the latter for types only
     "cyclopts": {"cli"},
     "rich": {"cli"},

@@ -8,8 +8,9 @@ from typing import Any
 import attrs
 import pytest
 
+from browsercloud.bounds import FieldError
 from browsercloud.models import BrowserExit, LiveDetails, LivePage, Session, SessionStatus
-from browsercloud.options import LATER_OPTIONS, Browser, Dimensions, FieldError, SessionOptions
+from browsercloud.options import LATER_OPTIONS, Browser, Dimensions, SessionOptions
 from browsercloud.wire import camel
 
 

@@ -34,6 +34,7 @@ class Child:
         stdout: int = subprocess.DEVNULL,
         stderr: int = subprocess.DEVNULL,
         pass_fds: Sequence[int] = (),
+        program: str | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[int | None] = self._loop.create_future()
@@ -42,6 +43,7 @@ class Child:
         self._pidfd: int | None = None
         self.popen = subprocess.Popen(  # noqa: S603 - the browser, or our own guard
             argv,
+            executable=program,  # where the first word of the command line is something else
             env=env,
             cwd=cwd,
             stdin=stdin,

@@ -13,7 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from browsercloud.browser.find import Found
-from browsercloud.options import Browser, SessionOptions
+from browsercloud.options import DEFAULT_DIMENSIONS, Browser, Dimensions, SessionOptions
+from browsercloud.stealth import Stealth, disguised
+from browsercloud.wanted import Device
 
 FRAME_HEIGHT = 87
 """Pixels that the window of a full Chromium is higher than its viewport: tabs and address bar.
@@ -26,6 +28,14 @@ SOCKET_NAME_LENGTH = len("/org.chromium.Chromium.XXXXXX/SingletonSocket")
 
 MIN_WINDOW_WIDTH = 500
 """Pixels below which no window of a full Chromium gets; a narrower viewport has to be emulated."""
+
+SCREENS = (
+    Dimensions(1920, 1080),
+    Dimensions(2560, 1440),
+    Dimensions(3840, 2160),
+    Dimensions(7680, 4320),
+)
+"""Screens that people have."""
 
 FIRST_PAGE = "about:blank"
 
@@ -97,6 +107,7 @@ def argv(
     *,
     profile: Path,
     sandbox: bool,
+    more: tuple[str, ...] = (),
     frame_height: int = FRAME_HEIGHT,
 ) -> tuple[str, ...]:
     """The command line for a session of its own. *profile* is its user data folder."""
@@ -107,6 +118,7 @@ def argv(
         f"--enable-features={','.join(_enabled(options))}",
         *DRIVEN,
         *_window(options, frame_height),
+        *more,
         *(() if options.user_agent is None else (f"--user-agent={options.user_agent}",)),
         *(() if sandbox else ("--no-sandbox",)),
         # Shared memory goes to the session's own TMPDIR: nothing of it can outlive the session,
@@ -124,11 +136,24 @@ def _enabled(options: SessionOptions) -> tuple[str, ...]:
     return (*ENABLED_FEATURES, BACKGROUND_PICTURES) if full else ENABLED_FEATURES
 
 
+def viewport_of_window(options: SessionOptions) -> Dimensions:
+    """What the window is made for; a mobile viewport is emulated in a window of the usual size."""
+    return DEFAULT_DIMENSIONS if options.device is Device.MOBILE else options.size
+
+
+def screen_of(options: SessionOptions, frame_height: int) -> Dimensions:
+    """The size of the window of a full Chromium, and of a screen that it fills."""
+    size = viewport_of_window(options)
+    return Dimensions(max(size.width, MIN_WINDOW_WIDTH), size.height + frame_height)
+
+
 def _window(options: SessionOptions, frame_height: int) -> tuple[str, ...]:
     """Flags that make the viewport of every page exactly as large as asked for."""
-    width, height = options.dimensions.width, options.dimensions.height
+    size_asked = viewport_of_window(options)
+    width, height = size_asked.width, size_asked.height
     if options.browser is Browser.HEADLESS_SHELL:
-        return ("--headless", f"--window-size={width},{height}", "--hide-scrollbars")
+        bars = () if disguised(options.stealth) else ("--hide-scrollbars",)
+        return ("--headless", f"--window-size={width},{height}", *bars, *_screen(options, 0))
     width = max(width, MIN_WINDOW_WIDTH)
     size = (
         # The warnings about unsafe flags would take 56 pixels from the first page.
@@ -138,7 +163,23 @@ def _window(options: SessionOptions, frame_height: int) -> tuple[str, ...]:
     if not options.headless:
         return (*size, "--window-position=0,0")
     # A window is never larger than its screen, and a headless one is 800×600 if not told.
-    return ("--headless=new", *size, f"--screen-info={{{width}x{height + frame_height}}}")
+    return ("--headless=new", *size, *_screen(options, frame_height))
+
+
+def screen_around(window: Dimensions, stealth: Stealth | None) -> Dimensions:
+    """A screen as large as the *window*, or one that a person has and that is larger."""
+    if not disguised(stealth):
+        return window
+    height = window.height + FRAME_HEIGHT  # the shell's windows only seem to have a frame
+    fitting = (one for one in SCREENS if one.width > window.width and one.height > height)
+    return next(fitting, window)
+
+
+def _screen(options: SessionOptions, frame_height: int) -> tuple[str, ...]:
+    if options.browser is Browser.HEADLESS_SHELL and not disguised(options.stealth):
+        return ()
+    screen = screen_around(screen_of(options, frame_height), options.stealth)
+    return (f"--screen-info={{{screen.width}x{screen.height}}}",)
 
 
 def environment(

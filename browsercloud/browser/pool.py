@@ -12,7 +12,7 @@ import logging
 import math
 import os
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
@@ -20,7 +20,9 @@ from attrs import define, frozen
 
 from browsercloud._aio import in_thread, join, stop_task
 from browsercloud.browser.capacity import MACHINE_MEMORY, SESSION_MEMORY, free_memory
-from browsercloud.options import Browser
+
+K = TypeVar("K", bound=Hashable)
+"""What is known of a browser before it is started; equal kinds serve the same requests."""
 
 T = TypeVar("T")
 
@@ -50,10 +52,10 @@ log = logging.getLogger(__name__)
 
 
 @frozen(kw_only=True)
-class Trade(Generic[T]):
+class Trade(Generic[K, T]):
     """How browsers are made and ended, by whoever owns them."""
 
-    make: Callable[[Browser], Awaitable[T]]
+    make: Callable[[K], Awaitable[T]]
     """Starts one; when it raises, its cancellation included, nothing of it is left."""
 
     end: Callable[[T], Awaitable[None]]
@@ -67,20 +69,20 @@ class Trade(Generic[T]):
 
 
 @define(eq=False)
-class _Spare(Generic[T]):
-    kind: Browser
+class _Spare(Generic[K, T]):
+    kind: K
     browser: T
     born: float
 
 
 @define(eq=False)
-class _Launch(Generic[T]):
-    kind: Browser
+class _Launch(Generic[K, T]):
+    kind: K
     task: asyncio.Task[T] | None = None
     claimed: bool = False
 
 
-class Pool(Generic[T]):
+class Pool(Generic[K, T]):
     """Keeps up to *size* browsers that nobody has used; each is given away once, or ended.
 
     It yields to demand: what the running sessions need goes first, cores as well as room. *kinds*
@@ -91,10 +93,10 @@ class Pool(Generic[T]):
 
     def __init__(
         self,
-        trade: Trade[T],
+        trade: Trade[K, T],
         size: int,
         *,
-        kinds: Sequence[Browser] = (Browser.CHROMIUM,),
+        kinds: Sequence[K],
         max_age: float = MAX_AGE,
         first_rest: float = 0.0,
         parallel: int = max(1, (os.cpu_count() or 1) // 2),
@@ -106,9 +108,9 @@ class Pool(Generic[T]):
         self._first_rest = first_rest
         self._parallel = parallel
         self._free = free
-        self._asked: deque[Browser] = deque(kinds, maxlen=REMEMBERED)
-        self._spares: list[_Spare[T]] = []
-        self._launches: list[_Launch[T]] = []
+        self._asked: deque[K] = deque(kinds, maxlen=REMEMBERED)
+        self._spares: list[_Spare[K, T]] = []
+        self._launches: list[_Launch[K, T]] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._starts = 0
         self._rest_until = 0.0
@@ -140,7 +142,7 @@ class Pool(Generic[T]):
         if self._ending:  # a launch that ended a moment before it was cancelled
             await asyncio.wait(self._ending)
 
-    async def take(self, kind: Browser) -> T | None:
+    async def take(self, kind: K) -> T | None:
         """An unused browser of this kind, the caller's from now on; `None` if there is none.
 
         It waits for one that is being started, as that is further than a new one would be.
@@ -154,11 +156,11 @@ class Pool(Generic[T]):
         asyncio.get_running_loop().call_later(rest, self._changed.set)
         self._drop_old()
         for spare in self._spares:
-            if spare.kind is kind:
+            if spare.kind == kind:
                 self._spares.remove(spare)
                 return spare.browser
         for launch in self._launches:
-            if launch.kind is kind and not launch.claimed:
+            if launch.kind == kind and not launch.claimed:
                 return await self._claim(launch)
         return None
 
@@ -183,7 +185,7 @@ class Pool(Generic[T]):
             else:
                 self._drop(self._spares[0])
 
-    async def _claim(self, launch: _Launch[T]) -> T | None:
+    async def _claim(self, launch: _Launch[K, T]) -> T | None:
         assert launch.task is not None  # noqa: S101 - it is in the list
         launch.claimed = True
         try:
@@ -219,24 +221,24 @@ class Pool(Generic[T]):
             return TICK
         if (rest := max(self._rest_until, self._retry_at) - self._now()) > 0:
             return min(rest, TICK)
-        launch: _Launch[T] = _Launch(kind)
+        launch: _Launch[K, T] = _Launch(kind)
         launch.task = asyncio.get_running_loop().create_task(self._make(kind), name="start ahead")
         self._launches.append(launch)
         launch.task.add_done_callback(lambda _: self._launched(launch))
         self._changed.set()
         return TICK
 
-    async def _make(self, kind: Browser) -> T:
+    async def _make(self, kind: K) -> T:
         return await self._trade.make(kind)
 
-    def _launched(self, launch: _Launch[T]) -> None:
+    def _launched(self, launch: _Launch[K, T]) -> None:
         if launch in self._launches:
             self._launches.remove(launch)
         self._changed.set()
         if not launch.claimed:
             self._arrived(launch)
 
-    def _arrived(self, launch: _Launch[T]) -> None:
+    def _arrived(self, launch: _Launch[K, T]) -> None:
         """What nobody waits for any more goes into the pool."""
         assert launch.task is not None  # noqa: S101 - it is done
         if launch.task.cancelled():
@@ -253,12 +255,12 @@ class Pool(Generic[T]):
         self._trade.ended(spare.browser).add_done_callback(lambda _: self._died(spare))
         self.yield_room()
 
-    def _died(self, spare: _Spare[T]) -> None:
+    def _died(self, spare: _Spare[K, T]) -> None:
         if spare in self._spares:
             log.info("a browser that was kept ahead has died; it is replaced")
             self._drop(spare)
 
-    def _drop(self, spare: _Spare[T]) -> None:
+    def _drop(self, spare: _Spare[K, T]) -> None:
         self._spares.remove(spare)
         self._behind(self._trade.end(spare.browser))
         self._changed.set()
@@ -277,19 +279,19 @@ class Pool(Generic[T]):
 
     def _drop_surplus(self) -> None:
         wanted = self._wanted()
-        for kind in Browser:
-            spares = [spare for spare in self._spares if spare.kind is kind]
+        for kind in {spare.kind for spare in self._spares}:
+            spares = [spare for spare in self._spares if spare.kind == kind]
             for spare in spares[: max(0, len(spares) - wanted[kind])]:
                 self._drop(spare)
 
-    def _missing(self) -> Browser | None:
+    def _missing(self) -> K | None:
         wanted = self._wanted()
         wanted.subtract(spare.kind for spare in self._spares)
         wanted.subtract(launch.kind for launch in self._launches if not launch.claimed)
         kind, count = max(wanted.items(), key=lambda item: item[1], default=(None, 0))
         return kind if count > 0 else None
 
-    def _wanted(self) -> Counter[Browser]:
+    def _wanted(self) -> Counter[K]:
         """How many of each kind there should be; of equal claims the latest request counts."""
         total = min(self._size, max(0, self._trade.room()))
         asked = Counter(reversed(self._asked))  # keeps the order of the first sight: latest first

@@ -8,10 +8,20 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from browsercloud.browser.launch import Launched, session_overrides, window_size
+from browsercloud.browser.flags import screen_around
+from browsercloud.browser.launch import (
+    Launched,
+    agent_of,
+    look_of,
+    resized,
+    session_overrides,
+    window_size,
+)
 from browsercloud.cdp.connection import CdpConnection
+from browsercloud.cdp.storage import put
 from browsercloud.cdp.window import until_viewport, wait_for_page
 from browsercloud.options import Browser, Dimensions, SessionOptions
+from browsercloud.stealth import disguised
 
 SIGN_OF_LIFE = 1.0
 """Seconds within which a browser has to answer to count as alive."""
@@ -20,6 +30,23 @@ DRAWN = {
     "expression": "new Promise(done => requestAnimationFrame(() => done()))",
     "awaitPromise": True,
 }
+
+
+@frozen
+class Kind:
+    """What a browser that is started ahead can become, as far as a start decides it."""
+
+    browser: Browser
+    stealth: bool = False
+
+    @classmethod
+    def of(cls, options: SessionOptions) -> Kind:
+        """The kind that fits."""
+        return cls(options.browser, disguised(options.stealth))
+
+    def options(self) -> SessionOptions:
+        """What to start it with."""
+        return SessionOptions(browser=self.browser, stealth=self.stealth)
 
 
 @frozen(kw_only=True, eq=False)
@@ -71,36 +98,43 @@ async def warm(launched: Launched, kind: Browser, frame: int) -> Warm:
     )
 
 
-async def fit(browser: Warm, options: SessionOptions) -> Launched:
+async def fit(browser: Warm, options: SessionOptions, session_id: str) -> Launched:
     """Make of it what a start with *options* would have made; asks for a sign of life first.
 
     Raises `CdpError` when it does not answer: then it is of no use. What has to be said is said at
     once and not one by one. `browser.cdp` is the result's, if that has overrides.
     """
     said: list[Awaitable[Any]] = [browser.cdp.send("Browser.getVersion", timeout=SIGN_OF_LIFE)]
-    if options.dimensions != SessionOptions().dimensions:
+    if resized(options):
         # Before the overrides, as a window that changes its size takes an emulated viewport along.
-        await _all([*said, _resize(browser, options.dimensions)])
+        await _all([*said, _resize(browser, options)])
         said = []
-    overrides = session_overrides(browser.cdp, options, pooled=True, frame=browser.frame)
+    look = look_of(options, browser.launched.product, session_id)
+    if options.session_context is not None:
+        await _all([*said, put(browser.cdp, options.session_context, at="sessionContext")])
+        said = []
+    overrides = session_overrides(browser.cdp, options, look, pooled=True, frame=browser.frame)
     if overrides is not None:
         said.append(overrides.apply())
     await _all(said)
     return evolve(
         browser.launched,
-        user_agent=options.user_agent or browser.launched.user_agent,
+        user_agent=agent_of(look, browser.launched.user_agent),
         overrides=overrides,
     )
 
 
-async def _resize(browser: Warm, size: Dimensions) -> None:
+async def _resize(browser: Warm, options: SessionOptions) -> None:
     """Screen and window of the first page, as the switches of a start would have set them."""
-    cdp, window = browser.cdp, window_size(size, browser.kind, browser.frame)
+    cdp, size = browser.cdp, options.size
+    window = window_size(size, browser.kind, browser.frame)
+    screen = screen_around(window, options.stealth)
     session = await _attach(cdp, browser.page)
+    where = {"screenId": browser.screen, "width": screen.width, "height": screen.height}
     bounds = {"width": window.width, "height": window.height}
     await _all(
         [
-            cdp.send("Emulation.updateScreen", {"screenId": browser.screen, **bounds}, session),
+            cdp.send("Emulation.updateScreen", where, session),
             cdp.send("Browser.setWindowBounds", {"windowId": browser.window, "bounds": bounds}),
         ]
     )

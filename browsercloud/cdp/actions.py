@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from attrs import field, frozen
 
+from browsercloud.bounds import Bounded, FieldError
 from browsercloud.cdp.keys import NAMES, find_key
-from browsercloud.options import Bounded, FieldError
 from browsercloud.wire import invalid, read
 
 MAX_DURATION = 30

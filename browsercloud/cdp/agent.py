@@ -3,9 +3,45 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
+from attrs import field, frozen
+
 BRANDS = {"Edg": "Microsoft Edge", "OPR": "Opera", "HeadlessChrome": "HeadlessChrome"}
+
+
+PHONE = (
+    "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/{}.0.0.0 Mobile Safari/537.36"
+)
+"""What Chrome says on every Android: which one it is, and on what, only the hints tell."""
+
+
+@frozen(kw_only=True)
+class Agent:
+    """A user agent, and what its hints say beyond the string."""
+
+    user_agent: str
+    hints: Mapping[str, Any] = field(factory=dict)
+    """Fields of the override's metadata."""
+
+    def override(self) -> dict[str, Any]:
+        """The parameters of `Emulation.setUserAgentOverride`."""
+        said = override(self.user_agent)
+        metadata = said["userAgentMetadata"] | self.hints
+        if full := self.hints.get("fullVersion"):
+            metadata["fullVersionList"] = [
+                one if one["brand"].startswith("Not") else {**one, "version": full}
+                for one in metadata["fullVersionList"]
+            ]
+        return {**said, "userAgentMetadata": metadata}
+
+
+def phone(version: str) -> Agent:
+    """The agent of a Chrome of this *version* on a phone."""
+    hints = {"fullVersion": version, "platformVersion": "15.0.0", "model": "Pixel 9"}
+    return Agent(user_agent=PHONE.format(version.partition(".")[0]), hints=hints)
 
 
 def override(user_agent: str) -> dict[str, Any]:
@@ -34,6 +70,7 @@ def _metadata(user_agent: str, platform: str) -> dict[str, Any]:
         "model": _model(user_agent),
         "mobile": "Mobile" in user_agent,
         "wow64": False,
+        "formFactors": ["Mobile" if "Mobile" in user_agent else "Desktop"],
     }
 
 
@@ -57,7 +94,7 @@ def _platform(user_agent: str) -> tuple[str, str]:
     """The client hint's name of the platform, and `navigator.platform`."""
     for mark, names in {
         "Windows": ("Windows", "Win32"),
-        "Android": ("Android", "Linux armv8l"),
+        "Android": ("Android", "Linux armv81"),
         "iPhone": ("iOS", "iPhone"),
         "iPad": ("iOS", "iPad"),
         "CrOS": ("Chrome OS", "Linux x86_64"),

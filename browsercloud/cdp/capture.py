@@ -12,9 +12,11 @@ from attrs import define
 
 from browsercloud._aio import join, stop_task
 from browsercloud.cdp.connection import CdpConnection, CdpError
+from browsercloud.context import origin_of
 
 MAX_URLS = 20
 MAX_URL_LENGTH = 300
+MAX_ORIGINS = 500
 MAX_MEDIA_TYPE = 100
 
 GOODBYE = 2.0
@@ -42,6 +44,7 @@ class PageUrls:
 
     def __init__(self) -> None:
         self._pages: dict[str, _Page] = {}  # by target; the one that went somewhere last is last
+        self._origins: dict[str, None] = {}
         self._gone = False
         self._watching: asyncio.Task[None] | None = None
 
@@ -57,6 +60,14 @@ class PageUrls:
             self._forget_closed()
             told = list(self._pages.values())
         return tuple(page.url for page in told[-MAX_URLS:])
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Where its pages have been, at most 500 web origins; those of before `open` are not known.
+
+        A page that went on at once may have been missed.
+        """
+        return tuple(self._origins)
 
     def open(self, endpoint: str) -> None:
         """Begin to watch the browser at *endpoint* in the background; a second call does nothing.
@@ -89,6 +100,9 @@ class PageUrls:
         target = params["targetInfo"]
         if target["type"] != "page" or target["url"].startswith("devtools:"):
             return
+        origin = origin_of(target["url"])
+        if origin is not None and len(self._origins) < MAX_ORIGINS:
+            self._origins[origin] = None
         url, before = clean_url(target["url"]), self._pages.get(target["targetId"])
         # Titles change too; only a page that went somewhere moves to the end.
         if url and (before is None or before.url != url):

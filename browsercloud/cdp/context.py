@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
 
 from browsercloud._aio import give_up
-from browsercloud.cdp.connection import CdpConnection, CdpError
-from browsercloud.cdp.look import Look
+from browsercloud.cdp.connection import CdpClosed, CdpConnection, CdpError
+from browsercloud.cdp.look import PAGES, Call, Look
+from browsercloud.cdp.shared import SharedClock
 from browsercloud.options import Dimensions
 
 AUTO_ATTACH = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
+RUN: Call = ("Runtime.runIfWaitingForDebugger", {})
 OVERRIDE_TIMEOUT = 10.0
 
 log = logging.getLogger(__name__)
@@ -41,40 +43,66 @@ class PageOverrides:
         self._cdp = cdp
         self._look = look
         self._windows = windows
+        self._clock = SharedClock(cdp, look) if look.is_shared else None
+        self._contexts: set[str] = set()
         self._telling: set[asyncio.Task[None]] = set()
         cdp.on("Target.attachedToTarget", self._attached)
 
     async def apply(self) -> None:
         """Begin; returns when the present pages are told. The connection is ours from now on."""
-        await self._cdp.send("Target.setAutoAttach", AUTO_ATTACH)
+        calls = [*self._look.grants(None), ("Target.setAutoAttach", AUTO_ATTACH)]
+        if self._clock is not None:
+            calls.append(self._clock.WATCH)
+        for answer in await self._say("the browser", None, calls):
+            if isinstance(answer, CdpClosed):
+                raise answer
         while self._telling:
             await asyncio.wait(self._telling)
 
     async def close(self) -> None:
         """Let go; the pages keep nothing of it. Safe to call twice."""
+        if self._clock is not None:
+            self._clock.close()
         for task in self._telling:
             give_up(task)
         await self._cdp.close()
 
     def _attached(self, params: Mapping[str, Any], _: str | None) -> None:
         task = asyncio.get_running_loop().create_task(
-            self._tell(params["sessionId"], params["targetInfo"])
+            self._tell(
+                params["sessionId"], params["targetInfo"], waits=params["waitingForDebugger"]
+            )
         )
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
-    async def _tell(self, session: str, target: Mapping[str, Any]) -> None:
+    async def _tell(self, session: str, target: Mapping[str, Any], *, waits: bool) -> None:
         """Tell one target and everything under it, and let it run whatever happens."""
         kind = target["type"]
         if kind == "page" and self._windows is not None:
             await self._enlarge(target["targetId"], self._windows)
-        calls = [
-            *self._look.calls(kind),
-            ("Target.setAutoAttach", AUTO_ATTACH),
-            ("Runtime.runIfWaitingForDebugger", {}),
-        ]
+        calls = [*self._look.calls(kind, waits=waits), ("Target.setAutoAttach", AUTO_ATTACH)]
+        said: list[Awaitable[Any]] = [self._allow(target.get("browserContextId"))]
+        if self._clock is not None:
+            clock = self._clock.tell(session, target)
+            if kind in PAGES:  # it may move to another process, and needs its own by then
+                said.append(self._say(f"a {kind}", session, calls))
+                said.append(_then(clock, self._say(f"a {kind}", session, [RUN])))
+                await asyncio.gather(*said)
+                return
+            said.append(clock)
         # Sent together, as a target that waits answers some calls only when it runs. They are
         # carried out in this order.
+        said.append(self._say(f"a {kind}", session, [*calls, RUN]))
+        await asyncio.gather(*said)
+
+    async def _allow(self, context: str | None) -> None:
+        """Grant what the session grants in a context that a client has made, too."""
+        if context is not None and context not in self._contexts:
+            self._contexts.add(context)
+            await self._say("a context", None, [*self._look.grants(context)])
+
+    async def _say(self, whom: str, session: str | None, calls: Sequence[Call]) -> Sequence[Any]:
         answers = await asyncio.gather(
             *(
                 self._cdp.send(method, params, session, timeout=OVERRIDE_TIMEOUT)
@@ -84,9 +112,10 @@ class PageOverrides:
         )
         for (method, _), answer in zip(calls, answers, strict=True):
             if isinstance(answer, CdpError):
-                log.debug("%s for a %s: %s", method, kind, answer)
+                log.debug("%s for %s: %s", method, whom, answer)
             elif isinstance(answer, BaseException):
                 raise answer
+        return answers
 
     async def _enlarge(self, target: str, windows: NewWindows) -> None:
         try:
@@ -101,3 +130,8 @@ class PageOverrides:
             await self._cdp.send("Browser.setWindowBounds", where, timeout=OVERRIDE_TIMEOUT)
         except CdpError as error:  # it has closed meanwhile
             log.debug("the size of a new window: %s", error)
+
+
+async def _then(first: Awaitable[Any], second: Awaitable[Any]) -> None:
+    await first
+    await second

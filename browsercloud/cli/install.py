@@ -40,11 +40,16 @@ class Packages:
     driver: tuple[str, ...] = ()
     """What brings chromedriver, if it is not in the browser's own package."""
 
+    screen: tuple[str, ...] = ()
+    """What brings Xvfb."""
+
     wished: tuple[str, ...] = ()
     """Taken if they exist: not every system packages the headless shell, or by this name."""
 
     root: bool = True
 
+
+XVFB = "Xvfb"
 
 MANAGERS = (
     Packages(
@@ -53,6 +58,7 @@ MANAGERS = (
         install=("install", "-y", "--no-install-recommends"),
         needed=("chromium",),
         driver=("chromium-driver",),
+        screen=("xvfb",),
         wished=("chromium-headless-shell", "fonts-liberation"),
     ),
     Packages(
@@ -60,6 +66,7 @@ MANAGERS = (
         install=("install", "-y"),
         needed=("chromium",),
         driver=("chromedriver",),
+        screen=("xorg-x11-server-Xvfb",),
         wished=("chromium-headless", "liberation-fonts"),
     ),
     Packages(
@@ -67,12 +74,14 @@ MANAGERS = (
         install=("add", "--no-cache"),
         needed=("chromium",),
         driver=("chromium-chromedriver",),
+        screen=("xvfb",),
         wished=("chromium-headless-shell", "font-liberation"),
     ),
     Packages(
         program="pacman",
         install=("-Sy", "--noconfirm", "--needed"),
         needed=("chromium",),
+        screen=("xorg-server-xvfb",),
         wished=("ttf-liberation",),
     ),
     Packages(
@@ -85,14 +94,20 @@ MANAGERS = (
 )
 
 
-def install() -> int:
+def install(*, xvfb: bool = False) -> int:
     """Install Chromium: Playwright's download, else the system's packages; then start it once.
 
     And chromedriver, for Selenium. Does nothing when all is there already. Ends with 1 if there is
     no browser after all; without chromedriver, it says what to do.
+
+    Args:
+        xvfb: Xvfb too, for sessions with headless=False on a machine without a display.
     """
     logging.getLogger("browsercloud").addHandler(logging.NullHandler())  # the report says it all
-    return Installation(Console(), os.environ).run()
+    installation = Installation(Console(), os.environ)
+    if xvfb:
+        installation.screen()
+    return installation.run()
 
 
 class Installation:
@@ -131,6 +146,17 @@ class Installation:
             self._driver()
         return self._verify()
 
+    def screen(self) -> None:
+        """Install Xvfb, if it is not there."""
+        found = shutil.which(XVFB)
+        manager = self._manager()
+        if found is not None:
+            self._say(f"[green]✓[/green] {XVFB}: {found}")
+        elif manager is None or not manager.screen:
+            self._say(f"[yellow]•[/yellow] no package with {XVFB} is known here; get it by hand")
+        else:
+            self._package("For windows without a display", manager, manager.screen)
+
     def _complete(self) -> bool:
         return all(facts.path for facts in self._present())
 
@@ -139,9 +165,12 @@ class Installation:
         manager = self._manager()
         if manager is None or not manager.driver:
             return
-        ask = (manager.program, *manager.install, *manager.driver)
+        self._package("For Selenium", manager, manager.driver)
+
+    def _package(self, what_for: str, manager: Packages, names: Sequence[str]) -> None:
+        ask = (manager.program, *manager.install, *names)
         if manager.root and os.geteuid() != 0:
-            self._say(f"[yellow]For Selenium[/yellow], run:\n  sudo {' '.join(ask)}")
+            self._say(f"[yellow]{what_for}[/yellow], run:\n  sudo {' '.join(ask)}")
             return
         self._run(ask, PACKAGE_TIMEOUT)
 

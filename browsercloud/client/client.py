@@ -18,9 +18,10 @@ from browsercloud.client.adapters.playwright import PlaywrightAdapter
 from browsercloud.client.adapters.puppeteer import PuppeteerAdapter
 from browsercloud.client.adapters.selenium import SeleniumAdapter
 from browsercloud.client.config import resolve
+from browsercloud.client.contexts import Contexts
 from browsercloud.client.lease import Lease
 from browsercloud.client.live import LiveSession
-from browsercloud.client.options import SessionArgs, build_options
+from browsercloud.client.options import Defaults, SessionArgs, build_options, default_options
 from browsercloud.client.sessions import OnQueue, Sessions
 from browsercloud.client.transport import Transport
 from browsercloud.errors import UsageError
@@ -53,6 +54,9 @@ class BrowserCloud:
     through a server inside this process that keeps the access key to itself. *testmu* `False` runs
     them here all the same, `True` insists on the credentials.
 
+    Its sessions are like *defaults*: `SessionOptions`, or a mapping of single options. What a
+    session is given itself outranks them.
+
     Times are in seconds: *request_timeout* 30 for one call, *create_timeout* 120 for a create with
     all its retries, *connect_timeout* 30 for attaching, *release_timeout* 30 for a release.
 
@@ -73,16 +77,25 @@ class BrowserCloud:
         chromedriver: str | PathLike[str] | None = None,
         pool: int | None = None,
         testmu: bool | None = None,
+        defaults: Defaults = None,
     ) -> None:
         self._state = "new"
-        given = {name: value for name, value in locals().items() if name != "self"}
+        given = {
+            name: value for name, value in locals().items() if name not in ("self", "defaults")
+        }
+        self.defaults = default_options(defaults)
+        """What its sessions are like unless told otherwise."""
+
         self.config = resolve(given)
         self._transport = Transport(request_timeout=self.config.request_timeout)
         self._live: set[LiveSession] = set()
         self._embedded: LocalServer | None = None
         self.lease = Lease(self._transport)
-        self.sessions = Sessions(self._transport, self.config)
+        self.sessions = Sessions(self._transport, self.config, self.defaults)
         """Sessions by id: `create`, `retrieve`, `list`, `live`, `events`, `extend`, `release`, …"""
+
+        self.contexts = Contexts(self._transport, self.config)
+        """Cookies and storage of sessions: `get`, `set`, `clear`, `cookies`, `set_cookies`."""
 
         self.playwright = PlaywrightAdapter(self.config)
         """Playwright for sessions that were made with `sessions.create`."""
@@ -119,7 +132,8 @@ class BrowserCloud:
         once and with nothing started. Entering raises as `sessions.create` does, and
         `ConnectionFailed` when the browser cannot be attached to.
         """
-        return LiveSession(self, build_options(options, changes), session_id, on_queue)
+        wanted = build_options(options, changes, self.defaults)
+        return LiveSession(self, wanted, session_id, on_queue)
 
     async def open(self) -> Self:
         """What `async with` does on entering; `close` must follow.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
 
@@ -16,10 +16,12 @@ from browsercloud.client.adapters.base import Adapter, Connection
 from browsercloud.client.adapters.playwright import PlaywrightConnection
 from browsercloud.client.adapters.selenium import SeleniumConnection
 from browsercloud.client.config import ClientConfig
+from browsercloud.client.contexts import Contexts
 from browsercloud.client.lease import Lease
 from browsercloud.client.options import check_session_id
 from browsercloud.client.sessions import OnQueue, Sessions
 from browsercloud.client.transport import ended_error
+from browsercloud.context import SessionContext
 from browsercloud.errors import (
     BrowserCloudError,
     ConnectionFailed,
@@ -56,6 +58,7 @@ class Owner(Protocol):
 
     config: ClientConfig
     sessions: Sessions
+    contexts: Contexts
     lease: Lease
 
     def adapter(self, options: SessionOptions) -> Adapter:
@@ -222,6 +225,14 @@ class LiveSession:
         if self._released is None:
             raise UsageError("the session was never opened")
         return self._released
+
+    async def get_context(self) -> SessionContext:
+        """Its cookies and storage, for another session; see `client.contexts.get`."""
+        return await self._owner.contexts.get(self.id)
+
+    async def set_context(self, context: SessionContext | Mapping[str, Any]) -> None:
+        """Replace its cookies and storage; see `client.contexts.set`."""
+        await self._owner.contexts.set(self.id, context)
 
     async def reconnect(self) -> Page:
         """Attach again after the connection was lost; `page` is the same tab, as it is now.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import attrs
 
 from browsercloud._later import later
+from browsercloud.context import SessionContext
 from browsercloud.errors import InvalidRequest, UsageError
 from browsercloud.options import (
     LATER_OPTIONS,
@@ -20,6 +21,8 @@ from browsercloud.options import (
     Dimensions,
     SessionOptions,
 )
+from browsercloud.stealth import Stealth
+from browsercloud.wanted import Coordinates, Device, Permission
 
 if TYPE_CHECKING:
     from browsercloud import wire
@@ -34,9 +37,18 @@ class SessionArgs(TypedDict, total=False):
     idle_timeout: float | None
     adapter: Adapter | Literal["playwright", "puppeteer", "selenium"]
     browser: Browser | Literal["chromium", "headless-shell"]
-    dimensions: Dimensions | tuple[int, int]
+    dimensions: Dimensions | tuple[int, int] | None
     headless: bool
     user_agent: str | None
+    device: Device | Literal["desktop", "mobile"]
+    locale: str | None
+    timezone: str | None
+    geo_location: str | Coordinates | Mapping[str, float] | None
+    extra_headers: Mapping[str, str]
+    permissions: Sequence[Permission | str]
+    start_url: str | None
+    stealth: Stealth | Mapping[str, bool] | bool | None
+    session_context: SessionContext | Mapping[str, Any] | None
     name: str | None
     build: str | None
     metadata: Mapping[str, str]
@@ -44,8 +56,25 @@ class SessionArgs(TypedDict, total=False):
     lambdatest_options: Mapping[str, Any]
 
 
-def build_options(options: SessionOptions | None, changes: Mapping[str, Any]) -> SessionOptions:
-    """*options* with *changes*, checked as the server checks them.
+Defaults = SessionOptions | Mapping[str, Any] | None
+"""What a client's sessions have unless told: options, or some of them by name as keywords."""
+
+
+def default_options(defaults: Defaults) -> SessionOptions | None:
+    """A client's *defaults*, checked as those of one session are."""
+    if defaults is None or isinstance(defaults, SessionOptions):
+        return defaults
+    if not isinstance(defaults, Mapping):
+        raise UsageError(f"defaults must be SessionOptions or a mapping, not {defaults!r}")
+    return build_options(None, defaults)
+
+
+def build_options(
+    options: SessionOptions | None,
+    changes: Mapping[str, Any],
+    defaults: SessionOptions | None = None,
+) -> SessionOptions:
+    """*options* with *changes*, over the *defaults*, checked as the server checks them.
 
     Raises `UsageError` for a name that is no option or a time in the wrong unit, `InvalidRequest`
     for a value that the server would refuse.
@@ -55,7 +84,8 @@ def build_options(options: SessionOptions | None, changes: Mapping[str, Any]) ->
             f"options must be SessionOptions, not {options!r}; single options are keywords, "
             "such as browser='chromium'"
         )
-    body = {} if options is None else changed(options)
+    body = {} if defaults is None else changed(defaults)
+    body |= {} if options is None else changed(options)
     for name, value in changes.items():
         body[_wire_name(name)] = _wire_value(name, value)
     body = {name: value for name, value in body.items() if value is not None}
@@ -96,16 +126,26 @@ def _wire_name(name: str) -> str:
 
 def _wire_value(name: str, value: Any) -> Any:
     match value:
-        case Dimensions():
+        case SessionContext() | Dimensions() | Coordinates() | Stealth():
             return wire.dump(value)
+        case bool() | Mapping() if name == "stealth":
+            return _stealth(value)
+        case str() if name == "device":
+            return {"device": value}
         case (width, height) if name == "dimensions":
             return {"width": width, "height": height}
-        case _ if name == "dimensions":
+        case _ if name == "dimensions" and value is not None:
             raise wire.invalid([(name, f"must be (width, height) in pixels, not {value!r}")])
         case _ if name in ("timeout", "idle_timeout") and value is not None:
             return milliseconds(value, name)
         case _:
             return value
+
+
+def _stealth(value: bool | Mapping[str, bool]) -> Mapping[str, bool] | None:
+    if isinstance(value, bool):
+        return {} if value else None
+    return {wire.camel(name): part for name, part in value.items()}
 
 
 def milliseconds(seconds: Any, name: str = "timeout") -> int:

@@ -76,9 +76,16 @@ CREATE_REQUEST_TIMEOUT = 60.0
 class Sessions:
     """The sessions of the caller's project. An attribute of `BrowserCloud`."""
 
-    def __init__(self, transport: Transport, config: ClientConfig) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        config: ClientConfig,
+        defaults: SessionOptions | None = None,
+    ) -> None:
         self._transport = transport
         self._config = config
+        self.defaults = defaults
+        """What new ones are like unless told otherwise."""
 
     async def create(
         self,
@@ -103,7 +110,7 @@ class Sessions:
         cancelled, or the outcome is not known, the session is released by its id before the error
         is raised.
         """
-        finished = build_options(options, changes)
+        finished = build_options(options, changes, self.defaults)
         return await self.start(finished, session_id=session_id, on_queue=on_queue)
 
     async def start(

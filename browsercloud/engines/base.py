@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import attrs
 from attrs import field, frozen
 
 from browsercloud.engines.only import OnlyDriver, OnlySocket
@@ -36,6 +37,26 @@ class BrowserHandle:
     protocol: SessionProtocol = SessionProtocol.CDP
     socket: OnlySocket | None = field(default=None, repr=False)
     driver: OnlyDriver | None = field(default=None, repr=False)
+
+
+LOOK_OPTIONS: Mapping[str, str] = {
+    "device": "deviceConfig",
+    "locale": "locale",
+    "timezone": "timezone",
+    "geo_location": "geoLocation",
+    "extra_headers": "extraHeaders",
+    "permissions": "permissions",
+    "start_url": "startUrl",
+    "stealth": "stealthConfig",
+    "session_context": "sessionContext",
+}
+"""Options that every page is told of, and their names on the wire: only for browsers of our own."""
+
+
+def default_of(attribute: Any) -> Any:
+    """What an option is when it is left out."""
+    default = attribute.default
+    return default.factory() if isinstance(default, attrs.Factory) else default  # type: ignore[arg-type]
 
 
 NOTHING: Sequence[Any] = (None, False, "", [])

@@ -14,7 +14,14 @@ from yarl import URL
 
 from browsercloud._aio import close_all, deadline, settle
 from browsercloud.cdp.connection import CdpConnection, CdpError
-from browsercloud.engines.base import BrowserHandle, Engine, Usage, refused_lambdatest_options
+from browsercloud.engines.base import (
+    LOOK_OPTIONS,
+    BrowserHandle,
+    Engine,
+    Usage,
+    default_of,
+    refused_lambdatest_options,
+)
 from browsercloud.errors import LaunchFailed
 from browsercloud.models import BrowserExit, Capacity
 from browsercloud.options import Adapter, SessionOptions, place_of
@@ -30,6 +37,7 @@ _FIXED = {
     "headless": "headless",
     "dimensions": "dimensions",
     "user_agent": "userAgent",
+    **LOOK_OPTIONS,
 }
 """Options that a browser is started with, and their names on the wire."""
 
@@ -74,7 +82,7 @@ class AttachingEngine:
         found = [
             (wire_name, f"cannot be chosen together with {OPTION}: that browser is as it is")
             for name, wire_name in _FIXED.items()
-            if getattr(options, name) != getattr(plain, name).default
+            if getattr(options, name) != default_of(getattr(plain, name))
         ]
         if options.adapter is Adapter.SELENIUM:
             found.append(("adapter", f"{OPTION} has no chromedriver beside it; use Playwright"))

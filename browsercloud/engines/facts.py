@@ -148,8 +148,9 @@ def _display(environ: Mapping[str, str]) -> Fact:
     if display or sys.platform == "darwin":
         return Fact("display", display or "yes")
     if shutil.which("Xvfb"):
-        return Fact("display", "none, but Xvfb is there: headless=False needs `xvfb-run`")
-    return Fact("display", "none, and no Xvfb: headless=False is refused", degraded=True)
+        return Fact("display", "none; sessions with headless=False have an Xvfb each")
+    missing = "none, and no Xvfb: headless=False is refused; `browsercloud install --xvfb`"
+    return Fact("display", missing, degraded=True)
 
 
 def _shared_memory() -> Fact:

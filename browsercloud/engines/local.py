@@ -16,12 +16,13 @@ from browsercloud._aio import close_all, deadline, in_thread, settle
 from browsercloud.browser.capacity import capacity, room
 from browsercloud.browser.chromedriver import Chromedrivers
 from browsercloud.browser.find import Found
+from browsercloud.browser.first_page import show
 from browsercloud.browser.guard import Guard
 from browsercloud.browser.launch import Launched, Launcher, adopt
 from browsercloud.browser.memory import MemoryWatch
 from browsercloud.browser.pool import FIRST_REST, Pool, Trade
 from browsercloud.browser.process import BrowserProcess
-from browsercloud.browser.warm import fit, needs_fresh, warm
+from browsercloud.browser.warm import Kind, fit, needs_fresh, warm
 from browsercloud.cdp.connection import CdpError
 from browsercloud.engines.adoption import endpoint_in
 from browsercloud.engines.base import BrowserHandle, Usage, refused_lambdatest_options
@@ -88,7 +89,7 @@ class LocalEngine:
         self._memory = MemoryWatch(self._alive, memory_cap)
         self._behind: set[asyncio.Task[None]] = set()
         self._pool_size = pool_size
-        self._pool: Pool[Running] | None = None
+        self._pool: Pool[Kind, Running] | None = None
         self._max_sessions = max_sessions
         self._capacity: Capacity | None = None
         self._open = False
@@ -170,6 +171,7 @@ class LocalEngine:
             raise UsageError(f"{session_id!r} is no session id")
         if session_id in self._browsers or session_id in self._holding.left:
             raise UsageError(f"session {session_id} has a browser already")
+        options = options.of(session_id)
         found = self._programs.of(options.browser)
         running = Running(session_id, self._folder(session_id))
         self._browsers[session_id] = running
@@ -178,7 +180,10 @@ class LocalEngine:
                 if options.adapter is Adapter.SELENIUM:
                     await self._chromedrivers.fitting(found.path)  # before there is a browser
                 pooled = await self._from_pool(running, options)
-                return pooled or await self._fresh(running, found, options)
+                handle = pooled or await self._fresh(running, found, options)
+                if options.start_url is not None:
+                    await show(handle.endpoint, options.start_url)
+                return handle
         except TimeoutError as error:
             running = self._browsers.get(session_id, running)
             await self._discard(running)
@@ -260,7 +265,9 @@ class LocalEngine:
             return None
         async with deadline(RESTORE_PATIENCE, "the browser's answer"):
             pooled = Path(left.mark.folder).name != session_id
-            launched = await adopt(options, left.mark, endpoint, pooled=pooled)
+            launched = await adopt(
+                options.of(session_id), session_id, left.mark, endpoint, pooled=pooled
+            )
         running = Running(session_id, Path(left.mark.folder), process=launched.process)
         self._memory.again(running.folder.name, launched.process)
         self._browsers[session_id] = running
@@ -287,7 +294,7 @@ class LocalEngine:
         self._pool = Pool(
             trade,
             self._pool_size,
-            kinds=[self._programs.usual()],
+            kinds=[Kind(self._programs.usual())],
             first_rest=FIRST_REST if is_embedded(self.data_dir) else 0.0,
         )
         self._pool.open()
@@ -297,15 +304,17 @@ class LocalEngine:
         used = sum(not running.spare for running in self._browsers.values())
         return most - used - len(self._holding.left)
 
-    async def _ahead(self, kind: Browser) -> Running:
+    async def _ahead(self, kind: Kind) -> Running:
         """A warm browser that no session has; it is in `_browsers` already."""
-        found, options = self._programs.of(kind), SessionOptions(browser=kind)
+        found, options = self._programs.of(kind.browser), kind.options()
         name = f"ahead-{secrets.token_hex(8)}"
         running = self._browsers[name] = Running(name, self._folder(name), spare=True)
         try:
             async with deadline(self._start_timeout, "starting a browser ahead"):
                 running.launched = await self._launch(running, found, options)
-                running.warm = await warm(running.launched, kind, self._launcher.frame_of(found))
+                running.warm = await warm(
+                    running.launched, kind.browser, self._launcher.frame_of(found)
+                )
         except CdpError as error:
             await self._discard(running)
             raise LaunchFailed(f"a browser that was started ahead is silent: {error}") from error
@@ -318,7 +327,7 @@ class LocalEngine:
         """A browser that was started ahead, fitted to *options*, in place of the *reserved* one."""
         key = reserved.key
         while self._pool is not None and not needs_fresh(options):
-            running = await self._pool.take(options.browser)
+            running = await self._pool.take(Kind.of(options))
             if running is None or running.warm is None:
                 return None
             if self._browsers.get(key) is not reserved:  # the engine is being closed
@@ -326,7 +335,7 @@ class LocalEngine:
                 return None
             self._rename(running, key)
             try:
-                launched = await fit(running.warm, options)
+                launched = await fit(running.warm, options, key)
             except CdpError as error:
                 log.warning("a browser that was started ahead does not answer: %s", error)
                 self._rename(running, running.folder.name)

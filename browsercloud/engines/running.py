@@ -68,7 +68,11 @@ class Running:
         guard.folder(name, self.folder)
         for folder in (self.folder, self.folder / "profile", self.folder / "tmp"):
             folder.mkdir(mode=PRIVATE)
-        launched = await launcher.launch(found, options, self.folder, started=started)
+        session_id = None if self.spare else self.key
+        launched = await launcher.launch(
+            found, options, self.folder, session_id=session_id, started=started
+        )
+        self.launched = launched
         # Of one that is not taken yet nobody knows the state, so nobody can adopt it.
         write_mark(self.folder, launched.process.mark, complete=True)
         return launched
@@ -96,6 +100,8 @@ class Running:
                 mark = partial(write_mark, self.folder, self.process.mark, complete=False)
                 await in_thread(mark)
             await self.process.stop(grace=grace)
+        if self.launched is not None and self.launched.display is not None:
+            await self.launched.display.stop()
         # After the browser: its end has closed the connections, so this cannot take long.
         if self.warm is not None:
             await self.warm.cdp.close()

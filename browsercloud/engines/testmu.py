@@ -16,10 +16,11 @@ from importlib.metadata import version
 from typing import Any
 
 import aiohttp
+import attrs
 from yarl import URL
 
 from browsercloud._aio import close_all, deadline, settle, stop_task
-from browsercloud.engines.base import BrowserHandle, Usage
+from browsercloud.engines.base import LOOK_OPTIONS, BrowserHandle, Usage, default_of
 from browsercloud.engines.only import OnlyDriver, OnlySocket
 from browsercloud.errors import LaunchFailed, NoCapacity, NotAuthorized, ServiceError
 from browsercloud.models import BrowserExit, Capacity, SessionProtocol
@@ -85,6 +86,11 @@ class TestMuEngine:
         if options.user_agent is not None:
             reason = "TestMu takes none; give it to Playwright's browser.new_context()"
             found.append(("userAgent", reason))
+        plain = attrs.fields(SessionOptions)
+        for name in LOOK_OPTIONS:
+            if getattr(options, name) != default_of(getattr(plain, name)):
+                reason = "not offered at TestMu; leave it out, or run here with testmu=False"
+                found.append((LOOK_OPTIONS[name], reason))
         for name in CREDENTIALS:
             if name in options.lambdatest_options:
                 reason = "the credentials are those of LT_USERNAME and LT_ACCESS_KEY"
@@ -172,8 +178,8 @@ class TestMuEngine:
             asked["build"] = options.build
         if options.name is not None:
             asked["name"] = options.name
-        if options.dimensions != SessionOptions().dimensions:
-            asked["resolution"] = f"{options.dimensions.width}x{options.dimensions.height}"
+        if options.dimensions is not None:
+            asked["resolution"] = f"{options.size.width}x{options.size.height}"
         if options.idle_timeout is not None:
             asked["idleTimeout"] = math.ceil(options.idle_timeout)
         if options.adapter is Adapter.PLAYWRIGHT:

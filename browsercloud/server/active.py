@@ -26,6 +26,7 @@ from browsercloud.models import CreateRequest, ReleaseReason, Session, SessionFa
 from browsercloud.server.admission import Ticket
 from browsercloud.server.journal import Journal
 from browsercloud.server.records import first_record
+from browsercloud.server.seeds import Seeds
 from browsercloud.server.traffic import Traffic
 from browsercloud.stores.base import SessionRow
 
@@ -58,6 +59,8 @@ class ActiveSession:
         self.handle: BrowserHandle | None = None
         self.pages = PageUrls()
         self.mouse = Mouse()
+        given = request.options.session_context
+        self.seeds = Seeds(given.session_storage if given is not None else {})
         self.traffic = Traffic(last=asyncio.get_running_loop().time())
         self.ended: asyncio.Future[ReleaseReason] = asyncio.get_running_loop().create_future()
         """Done when its close begins. Whoever holds something open for the session lets go then."""

@@ -217,6 +217,7 @@ class Life:
         active.note(EventType.RELEASING, reason=reason)
         grace = 0 if reason in records.CRASHED else self.patience.stop_grace
         closers = [
+            active.seeds.close,
             active.pages.close,  # whoever waits for the browser to be told need not wait for it
             lambda: self._stop_browser(active, grace=grace),
             lambda: evidence.weigh(active, self._engine),

@@ -225,8 +225,13 @@ def query(request: web.Request, allowed: Collection[str], *, prefix: str = "") -
     return dict(request.query)
 
 
-async def read_json(request: web.Request) -> Any:
-    """The body as JSON; an empty one is an empty object. Anything malformed is `InvalidRequest`."""
+async def read_json(request: web.Request, *, limit: int | None = None) -> Any:
+    """The body as JSON; an empty one is an empty object. Anything malformed is `InvalidRequest`.
+
+    *limit* is how many bytes it may have, if not as many as usual.
+    """
+    if limit is not None:
+        request = request.clone(client_max_size=limit)
     raw = await request.read()
     if (request.charset or "utf-8").lower() not in _UTF8:
         raise invalid([("", "the body must be UTF-8")])

@@ -25,13 +25,15 @@ CRASHED = (ReleaseReason.BROWSER_CRASHED, ReleaseReason.OUT_OF_MEMORY)
 CLEANUP_FAILED = "cleanup_failed"
 """The code of an end that has left something over."""
 
+MASK = "…"
+
 FAILED = (*CRASHED, ReleaseReason.STARTUP_FAILED, ReleaseReason.CREATION_TIMEOUT)
 """Ends after which a session counts as failed."""
 
 
 def first_record(request: CreateRequest) -> Session:
     """The record of a session that has just been asked for."""
-    options = request.options
+    options = request.options.of(request.session_id)
     return Session(
         id=request.session_id,
         status=SessionStatus.STARTING,
@@ -40,9 +42,11 @@ def first_record(request: CreateRequest) -> Session:
         idle_timeout=options.idle_timeout,
         adapter=options.adapter,
         browser=options.browser,
-        dimensions=options.dimensions,
+        dimensions=options.size,
         user_agent=options.user_agent,
         headless=options.headless,
+        device=options.device,
+        stealth=options.stealth,
         name=options.name or _text(options.lambdatest_options.get("name")),
         build=options.build or _text(options.lambdatest_options.get("build")),
         metadata=options.metadata,
@@ -52,8 +56,15 @@ def first_record(request: CreateRequest) -> Session:
 
 def shown(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """The options as they may be shown to whoever sees the record."""
-    url = given.get("customWebSocketUrl")
-    return given if url is None else {**given, "customWebSocketUrl": place_of(url)}
+    told = {**given}
+    for name in ("customWebSocketUrl", "startUrl"):
+        if name in told:
+            told[name] = place_of(told[name])
+    if told.get("sessionContext"):
+        told["sessionContext"] = MASK
+    if told.get("extraHeaders"):
+        told["extraHeaders"] = dict.fromkeys(told["extraHeaders"], MASK)
+    return told
 
 
 def _text(value: object) -> str | None:

@@ -17,10 +17,15 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
 
+from browsercloud import places
+from browsercloud.bounds import Bounded
+from browsercloud.context import Cookie
 from browsercloud.models import CreateRequest, Session
-from browsercloud.options import MAX_TIMEOUT, Adapter, Bounded, Browser, Seconds, SessionOptions
+from browsercloud.options import MAX_TIMEOUT, Adapter, Browser, Seconds, SessionOptions
 from browsercloud.server.operations import JsonSchema
-from browsercloud.wire import ASKS_FOR_NOTHING, STEEL_FACTS, camel, dump
+from browsercloud.stealth import Stealth
+from browsercloud.wanted import Coordinates, Device, GeoLocation
+from browsercloud.wire import ASKS_FOR_NOTHING, CAPTCHAS, STEEL_FACTS, camel, dump
 
 _PLAIN: Mapping[Any, JsonSchema] = {
     str: {"type": "string"},
@@ -50,6 +55,11 @@ _IS_SELENIUM = {
 _OTHER_ADAPTERS = [str(each) for each in Adapter if each is not Adapter.SELENIUM]
 _SELENIUM_TWICE = {"isSelenium": {"const": True}, "adapter": {"enum": _OTHER_ADAPTERS}}
 _NO_WINDOW = {"browser": {"const": str(Browser.HEADLESS_SHELL)}, "headless": {"const": False}}
+_BELONGS_SOMEWHERE = [
+    {"required": [name], "properties": {name: {"type": "string"}}} for name in ("domain", "url")
+]
+"""A cookie has one of them."""
+
 _IDLE_TWICE = {"idleTimeout": {"type": "number"}, "inactivityTimeout": {"type": "integer"}}
 _IMPOSSIBLE = {
     "anyOf": [
@@ -128,7 +138,11 @@ class Schemas:
             properties |= {name: {"const": value} for name, value in STEEL_FACTS.items()}
             properties["isSelenium"] = {"type": "boolean"}
             required += ["idleTimeout", *STEEL_FACTS, "isSelenium"]
-        more = {"additionalProperties": False} if read else {}
+        more: dict[str, Any] = {"additionalProperties": False} if read else {}
+        if kind is Stealth and read:
+            properties[CAPTCHAS] = {"enum": [False, None], "description": "Not offered."}
+        if kind is Cookie and read:
+            more["anyOf"] = _BELONGS_SOMEWHERE
         return {
             "type": "object",
             "description": _first_words(kind),
@@ -140,6 +154,13 @@ class Schemas:
     def _of(self, hint: Any, *, read: bool) -> JsonSchema:  # noqa: PLR0911 - one for each kind
         if hint in _PLAIN:
             return _PLAIN[hint]
+        if hint is Device:
+            kind = {"type": "string", "enum": [str(each) for each in Device]}
+            parts = {"device": {**kind, "default": str(Device.DESKTOP)}}
+            return {"type": "object", "properties": parts, "additionalProperties": False}
+        if hint == GeoLocation:
+            country = {"type": "string", "enum": [*places.countries()]}
+            return {"anyOf": [country, self._of(Coordinates, read=read), {"type": "null"}]}
         origin, kinds = get_origin(hint), get_args(hint)
         if origin in (types.UnionType, Union) and len(kinds) == 2 and type(None) in kinds:
             (kind,) = (each for each in kinds if each is not type(None))
@@ -193,9 +214,12 @@ def _bounds(attribute: Any, *, in_time: bool) -> JsonSchema:
     """What the validator lets through; durations in milliseconds, and whole ones."""
     if not isinstance(attribute.validator, Bounded):
         return {}
+    schema = attribute.validator.schema
+    if callable(schema):
+        schema = schema()
     if not in_time:
-        return attribute.validator.schema
-    return {name: round(value * 1000) for name, value in attribute.validator.schema.items()}
+        return schema
+    return {name: round(value * 1000) for name, value in schema.items()}
 
 
 def _default(attribute: Any, *, in_time: bool) -> JsonSchema:

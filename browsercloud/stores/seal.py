@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-FIELD = "customWebSocketUrl"
+URLS = ("customWebSocketUrl", "startUrl")
+HEADERS = "extraHeaders"
+CONTEXT = "sessionContext"
 LOST = "wss://sealed.invalid/"
 """Stands for a URL that cannot be read any more: nothing is ever found there."""
 
@@ -47,10 +50,23 @@ class Seal:
 
 
 def _with(request: Mapping[str, Any], change: Callable[[str], str]) -> Mapping[str, Any]:
-    """*request* with the URL changed wherever it stands."""
+    """*request* with URLs and headers changed wherever they stand."""
     changed = dict(request)
     for place in ("options", "given"):
-        fields = changed.get(place, {})
-        if fields.get(FIELD) is not None:
-            changed[place] = {**fields, FIELD: change(fields[FIELD])}
+        fields = dict(changed.get(place, {}))
+        fields |= {name: change(fields[name]) for name in URLS if fields.get(name) is not None}
+        if fields.get(HEADERS):
+            fields[HEADERS] = {name: change(text) for name, text in fields[HEADERS].items()}
+        if fields.get(CONTEXT):
+            fields |= _context(fields.pop(CONTEXT), change)
+        if place in changed:
+            changed[place] = fields
     return changed
+
+
+def _context(told: Any, change: Callable[[str], str]) -> Mapping[str, Any]:
+    """A context as one sealed text, or that text as a context again; none if it is lost."""
+    if not isinstance(told, str):
+        return {CONTEXT: change(json.dumps(told))}
+    text = change(told)
+    return {} if text == LOST else {CONTEXT: json.loads(text)}

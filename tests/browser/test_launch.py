@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from browsercloud.browser import flags, launch
+from browsercloud.browser import display, flags, launch
+from browsercloud.browser.display import has_display
 from browsercloud.browser.find import Found, find
-from browsercloud.browser.launch import FORBIDDEN, ROOT, Launcher, require_display
+from browsercloud.browser.launch import FORBIDDEN, ROOT, Launcher
 from browsercloud.errors import LaunchFailed
 from browsercloud.options import Browser, SessionOptions
 
@@ -77,9 +78,16 @@ def test_root_has_no_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_any_display_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """X or Wayland; macOS always has one."""
     monkeypatch.setattr(sys, "platform", "linux")
-    require_display({"DISPLAY": ":0"})
-    require_display({"WAYLAND_DISPLAY": "wayland-0"})
-    with pytest.raises(LaunchFailed, match="Xvfb"):
-        require_display({})
+    assert [True, True, False] == [
+        has_display(environ)
+        for environ in ({"DISPLAY": ":0"}, {"WAYLAND_DISPLAY": "wayland-0"}, {"DISPLAY": ""})
+    ]
     monkeypatch.setattr(sys, "platform", "darwin")
-    require_display({})
+    assert has_display({})
+
+
+def test_without_xvfb_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the field and both remedies."""
+    monkeypatch.setattr(display.shutil, "which", lambda _: None)
+    with pytest.raises(LaunchFailed, match=r"headless: .*headless=True, or .*install --xvfb"):
+        display.program()

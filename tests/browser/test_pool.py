@@ -59,7 +59,7 @@ class Yard:
         """Note it down."""
         self.ended.append(browser)
 
-    def trade(self) -> Trade[Fake]:
+    def trade(self) -> Trade[Browser, Fake]:
         """What a pool asks for."""
         return Trade(
             make=self.make,
@@ -79,11 +79,12 @@ def yard(monkeypatch: pytest.MonkeyPatch) -> Yard:
 
 
 @pytest_asyncio.fixture
-async def pooled(yard: Yard) -> AsyncIterator[Callable[..., Awaitable[Pool[Fake]]]]:
+async def pooled(yard: Yard) -> AsyncIterator[Callable[..., Awaitable[Pool[Browser, Fake]]]]:
     """Opens a pool and waits until it is full; afterwards each browser was taken or ended once."""
     pools = []
 
-    async def opened(size: int = 2, *, full: bool = True, **more: Any) -> Pool[Fake]:
+    async def opened(size: int = 2, *, full: bool = True, **more: Any) -> Pool[Browser, Fake]:
+        more.setdefault("kinds", [FULL])
         pool = Pool(yard.trade(), size, parallel=1, free=lambda: yard.free, **more)
         pools.append(pool)
         pool.open()

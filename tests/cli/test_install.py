@@ -69,6 +69,18 @@ class Machine:
         return code, self.console.file.getvalue()
 
 
+def test_xvfb_comes_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the system's package; where it is already, nothing is run."""
+    machine = Machine(monkeypatch, brings={})
+    installation = Installation(machine.console, {}, run=machine.run)
+    installation.screen()
+    assert [] == machine.commands
+    lacks = lambda name: None if name == "Xvfb" else f"/bin/{name}"  # noqa: E731
+    monkeypatch.setattr(module.shutil, "which", lacks)
+    installation.screen()
+    assert ["apt-get install -y --no-install-recommends xvfb"] == machine.commands
+
+
 def test_nothing_is_done_when_all_is_there() -> None:
     """On this machine, with real browsers: says so, quickly, with exit code 0."""
     done = subprocess.run(

@@ -279,9 +279,9 @@ async def test_a_session_is_used_once(client: BrowserCloud) -> None:
         ({"metadata": {"a": 1}}, InvalidRequest, "metadata: 'a' must be a text"),
         ({"proxy": "http://p"}, InvalidRequest, "proxy: this version does not offer it"),
         (
-            {"stealth": True},
+            {"stealth": {"humanise": True}},
             InvalidRequest,
-            "stealth: this version does not offer it",
+            "stealth.humanise: unknown field",
         ),
         ({"session_id": "seven"}, UsageError, "session_id: must be a UUID"),
     ],

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from browsercloud.browser import find, group
+from browsercloud.browser import display, find, group
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.engines.folders import Lock, embedded_data_dir
 from browsercloud.engines.local import LocalEngine
@@ -205,6 +205,7 @@ async def test_a_window_without_a_display_is_refused(
     """Nothing is started; the error names Xvfb."""
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(display, "PROGRAM", "no-Xvfb-here")
     with pytest.raises(LaunchFailed, match="Xvfb"):
         await engine.start("one", SessionOptions(headless=False))
     _nothing_is_left(engine.data_dir)

@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from browsercloud.browser import warm
+from browsercloud.browser.warm import Kind
 from browsercloud.cdp.connection import CdpConnection
 from browsercloud.engines.local import LocalEngine
 from browsercloud.options import Browser, Dimensions, SessionOptions
@@ -68,7 +69,7 @@ async def _ahead(engine: LocalEngine, kind: Browser = Browser.CHROMIUM) -> int:
 
     def found() -> list[int]:
         spares = [] if engine._pool is None else engine._pool._spares
-        return [_pid(one.browser) for one in spares if one.kind is kind]
+        return [_pid(one.browser) for one in spares if one.kind == Kind(kind)]
 
     await until(found, "a browser ahead", timeout=30)
     return found()[0]
@@ -170,7 +171,7 @@ async def test_options_make_it_the_same_as_a_fresh_one(
         told.append([*here, headers])
     assert pid == _pid(pooled._browsers["one"])
     assert told[0] == told[1]
-    assert [options.dimensions.width, options.dimensions.height] == told[1][1][:2]
+    assert [options.size.width, options.size.height] == told[1][1][:2]
     await fresh.close()
     await pooled.close()
 
@@ -181,7 +182,7 @@ async def _tab(handle: Any, options: SessionOptions) -> Any:
         target = await cdp.send("Target.createTarget", {"url": "about:blank"})
         attached = await cdp.send("Target.attachToTarget", {**target, "flatten": True})
         # Only the page's own scripts wait for the overrides; another driver need not.
-        there = f"innerWidth == {options.dimensions.width} && done()"
+        there = f"innerWidth == {options.size.width} && done()"
         ready = f"new Promise(done => setInterval(() => {there}, 10))"
         asked = {"returnByValue": True, "awaitPromise": True}
         answer = await cdp.send(

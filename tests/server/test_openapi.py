@@ -134,7 +134,7 @@ def test_bounds_units_and_defaults_are_those_of_the_models() -> None:
     assert (timeout["exclusiveMinimum"], timeout["maximum"]) == (0, 86_400_000)
     assert timeout["default"] == 300_000
     assert told["metadata"]["maxProperties"] == 50
-    assert told["dimensions"]["default"] == {"width": 1280, "height": 720}
+    assert told["headless"]["default"] is True
     width = schema("Dimensions")["properties"]["width"]
     assert (width["type"], width["minimum"], width["maximum"]) == ("integer", 100, 8192)
     assert schema("ReleaseReason")["enum"] == [str(reason) for reason in ReleaseReason]
@@ -168,6 +168,22 @@ def test_bounds_units_and_defaults_are_those_of_the_models() -> None:
         ({"metadata": {str(n): "x" for n in range(50)}}, True),
         ({"metadata": {str(n): "x" for n in range(51)}}, False),
         ({"metadata": {"a": 1}}, False),
+        ({"deviceConfig": {"device": "mobile"}, "locale": "pt-BR", "timezone": "Asia/Tokyo"}, True),
+        ({"deviceConfig": {"device": "tv"}}, False),
+        ({"locale": "qq-QQ"}, False),
+        ({"timezone": "Mars/Olympus"}, False),
+        ({"geoLocation": "US"}, True),
+        ({"geoLocation": "XX"}, False),
+        ({"geoLocation": {"latitude": 1, "longitude": 2}}, True),
+        ({"geoLocation": {"latitude": 91, "longitude": 2}}, False),
+        ({"extraHeaders": {"X-Key": "a b"}}, True),
+        ({"extraHeaders": {"Host": "a"}}, False),
+        ({"extraHeaders": {"X": "é"}}, False),
+        ({"permissions": ["camera", "midi"]}, True),
+        ({"permissions": ["fly"]}, False),
+        ({"permissions": ["midi", "midi"]}, False),
+        ({"startUrl": "https://example.com/a?b=c"}, True),
+        ({"startUrl": "file:///etc/passwd"}, False),
         ({"proxy": "http://a"}, False),
         ({"blockAds": False, "useProxy": None}, True),
         ({"blockAds": 0}, False),
@@ -176,6 +192,11 @@ def test_bounds_units_and_defaults_are_those_of_the_models() -> None:
         ({"optimizeBandwidth": {"blockImages": False}}, True),
         ({"optimizeBandwidth": {"blockImages": True}}, False),
         ({"sessionContext": {"cookies": []}}, True),
+        ({"sessionContext": {"cookies": [{"name": "a", "value": "b", "url": "http://a/"}]}}, True),
+        ({"sessionContext": {"cookies": [{"name": "a"}]}}, False),
+        ({"sessionContext": {"localStorage": {"https://a.b": {"c": "d"}}}}, True),
+        ({"sessionContext": {"localStorage": {"https://a.b": {"c": 1}}}}, False),
+        ({"sessionContext": {"surprise": {}}}, False),
         ({"projectId": "x"}, False),
         ({"isSelenium": True}, True),
         ({"isSelenium": True, "adapter": "puppeteer"}, False),
@@ -250,7 +271,7 @@ async def test_errors_are_as_told(cloud: Cloud) -> None:
         (404, "GET", one, mine, {"key": OTHER_KEY}),
         (404, "DELETE", one, "/v1/sessions/no-id", {}),
         (409, "POST", "/v1/sessions", "/v1/sessions", {"json": clash}),
-        (413, "POST", "/v1/sessions", "/v1/sessions", {"data": io.BytesIO(b" " * (2**20 + 1))}),
+        (413, "POST", "/v1/sessions", "/v1/sessions", {"data": io.BytesIO(b" " * (2**25 + 1))}),
         (426, "GET", f"{one}/cdp", f"{mine}/cdp", {}),
         (426, "GET", "/v1/leases/{leaseId}", f"/v1/leases/{SOMEBODY}", {}),
         (502, "GET", f"{one}/live", f"{mine}/live", {}),

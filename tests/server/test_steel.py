@@ -39,6 +39,7 @@ WORKS = {
     "sessions.live_details",
     "sessions.events",
     "sessions.computer",
+    "sessions.context",
     "sessions.release",
     "sessions.release_all",
 }
@@ -312,15 +313,13 @@ async def test_parts_of_what_asks_for_nothing_ask_for_nothing(cloud: Cloud) -> N
     """An object may have any of its fields; one that asks for something spoils it."""
     for body in (
         {"optimizeBandwidth": {"blockImages": False}},
-        {"sessionContext": {"cookies": []}},
         {"deviceConfig": {}},
     ):
         status, _ = await cloud.call("POST", "/v1/sessions", json=body)
         assert 201 == status
     for body in (
         {"optimizeBandwidth": {"blockImages": True, "blockMedia": False}},
-        {"sessionContext": {"cookies": [{}]}},
-        {"deviceConfig": {"device": "mobile"}},
+        {"deviceConfig": {"device": "tv"}},
         {"isSelenium": True, "adapter": "playwright"},
         {"isSelenium": "yes"},
         {"projectId": "p"},

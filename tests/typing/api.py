@@ -9,9 +9,11 @@ from browsercloud import (
     Browser,
     BrowserCloud,
     BrowserCrashed,
+    Coordinates,
     Dimensions,
     LiveDetails,
     LiveSession,
+    Permission,
     Released,
     Session,
     SessionEnded,
@@ -19,13 +21,15 @@ from browsercloud import (
     SessionList,
     SessionOptions,
     SessionStatus,
+    Stealth,
 )
 
 
 async def existing_scripts(client: BrowserCloud, session: Session) -> int:
     """Scripts in a session of their own, or in a given one."""
     code: int = await client.puppeteer.run("script.js", args=["--fast"], timeout=60, node="node")
-    async with client.session() as live:
+    async with client.session(session_context={"cookies": []}) as live:
+        await live.set_context(await live.get_context())
         code += await client.puppeteer.run("script.js", live, ["--fast"])
     async with client.puppeteer.start("script.py", session, python="python3") as running:
         return code + await running.wait()
@@ -53,9 +57,17 @@ async def sessions() -> None:
             dimensions=(1024, 768),
             headless=True,
             user_agent="agent/1.0",
+            device="mobile",
+            locale="pt-BR",
+            timezone="Europe/Berlin",
+            geo_location=Coordinates(latitude=1, longitude=2),
+            extra_headers={"X-Key": "k"},
+            permissions=["camera", Permission.MIDI],
+            start_url="https://example.com",
             name="n",
             build="b",
             metadata={"k": "v"},
+            stealth=Stealth(humanize_interactions=True),
         ) as second:
             print(second.page)
 
@@ -96,6 +108,8 @@ def refused(client: BrowserCloud) -> None:
     client.session(timeout="60")  # type: ignore[arg-type]
     client.session(browser="firefox")  # type: ignore[arg-type]
     client.session(dimensions=(1, 2, 3))  # type: ignore[arg-type]
+    client.session(device="tv")  # type: ignore[arg-type]
+    BrowserCloud(defaults=5)  # type: ignore[arg-type]
     client.session(colour="red")  # type: ignore[call-arg]
     client.sessions.follow("id", after="1")  # type: ignore[arg-type]
 
@@ -110,7 +124,8 @@ def errors(error: SessionEnded) -> None:
 
 def names() -> None:
     """What is loaded when it is asked for has its type all the same, and what is not there none."""
-    client: browsercloud.BrowserCloud = BrowserCloud()
+    client: browsercloud.BrowserCloud = BrowserCloud(defaults={"locale": "de"})
+    client = BrowserCloud(defaults=SessionOptions(geo_location="US"))
     version: str = browsercloud.__version__
     browsercloud.BrowserClout()  # type: ignore[attr-defined]
     print(client, version)

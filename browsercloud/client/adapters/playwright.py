@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from browsercloud._aio import forget, in_thread, join, settle
 from browsercloud._later import later, load
+from browsercloud.client.adapters.human import pace
 from browsercloud.client.config import ClientConfig
 from browsercloud.client.transport import ended_error
 from browsercloud.errors import ConnectionFailed, UsageError
@@ -97,18 +98,25 @@ class PlaywrightAdapter:
         own = session.protocol is SessionProtocol.PLAYWRIGHT
         size = session.dimensions
         return self.connection(
-            session.websocket_url, {"width": size.width, "height": size.height} if own else None
+            session.websocket_url,
+            {"width": size.width, "height": size.height} if own else None,
+            human=session.stealth is not None and session.stealth.humanize_interactions,
         )
 
     def connection(
-        self, endpoint: str, viewport: Mapping[str, int] | None = None
+        self,
+        endpoint: str,
+        viewport: Mapping[str, int] | None = None,
+        *,
+        human: bool = False,
     ) -> PlaywrightConnection:
         """A connection that is not open yet; by Playwright's own protocol if *viewport* is given.
 
-        That one has no context yet: the first one gets this viewport.
+        That one has no context yet: the first one gets this viewport. *human*: it acts at a
+        person's pace.
         """
         timeout = self._config.connect_timeout
-        return PlaywrightConnection(self, endpoint, timeout=timeout, viewport=viewport)
+        return PlaywrightConnection(self, endpoint, timeout=timeout, viewport=viewport, human=human)
 
     async def begin(self) -> None:
         """Begin to start the driver; return when Playwright is loaded, the rest goes on behind.
@@ -209,8 +217,10 @@ class PlaywrightConnection:
         *,
         timeout: float,
         viewport: Mapping[str, int] | None = None,
+        human: bool = False,
     ) -> None:
         self._adapter = adapter
+        self._human = human
         self._viewport = viewport
         self._endpoint = endpoint
         self._timeout = timeout
@@ -247,6 +257,8 @@ class PlaywrightConnection:
                 await browser.new_context(viewport=cast(Any, dict(self._viewport)))
             context = browser.contexts[0]
             self._page, self._target = await _choose_page(context, page_target_id)
+        if self._human:
+            pace(context)
         if self._target is None:
             # Only a reconnect asks for it, and nobody could ask a lost connection: so soon, behind.
             name = self._name(context, self._page)
@@ -321,7 +333,7 @@ class PlaywrightConnection:
 
     def successor(self) -> PlaywrightConnection:
         """A connection to the same session that is not open yet."""
-        return self._adapter.connection(self._endpoint, self._viewport)
+        return self._adapter.connection(self._endpoint, self._viewport, human=self._human)
 
     async def __aenter__(self) -> PlaywrightConnection:
         return self

@@ -104,7 +104,8 @@ class PuppeteerAdapter:
             self._lease,
             command_for(script, args, node=node, python=python, environ={**os.environ, **env}),
             # A script speaks CDP, and at TestMu the adapter decides what a session speaks.
-            record or build_options(None, {"adapter": "puppeteer", **options}),
+            record
+            or build_options(None, {"adapter": "puppeteer", **options}, self._sessions.defaults),
             env=env,
             cwd=cwd,
             streams=(stdin, stdout, stderr),

@@ -51,7 +51,7 @@ async def computer(request: web.Request) -> web.Response:
     loop = asyncio.get_running_loop()
     found.traffic.last = loop.time()
     try:
-        done = await _while_it_lives(found, _do(request, endpoint, action, found))
+        done = await while_it_lives(found, _do(request, endpoint, action, found))
     finally:
         found.traffic.last = loop.time()
     return web.json_response(dump(done))
@@ -71,7 +71,7 @@ async def _do(request: web.Request, endpoint: str, action: Action, session: Acti
     return Done(output=output, base64_image=base64.b64encode(picture).decode())
 
 
-async def _while_it_lives(session: ActiveSession, work: Coroutine[Any, Any, T]) -> T:
+async def while_it_lives(session: ActiveSession, work: Coroutine[Any, Any, T]) -> T:
     """The result of *work*; raises `SessionEnded` when the session ends before it is done."""
     doing = asyncio.create_task(work, name="computer")
     try:

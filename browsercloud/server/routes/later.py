@@ -58,7 +58,6 @@ NOT_YET = (
     Later("POST", "/v1/scrape", "scrape", "scraping"),
     Later("POST", "/v1/screenshot", "screenshot", "hosted screenshots"),
     Later("POST", "/v1/pdf", "pdf", "hosted PDFs"),
-    Later("GET", f"{_ONE}/context", "sessions.context", "session context"),
     Later("GET", f"{_ONE}/files", "sessions.files.list", _FILES),
     Later("POST", f"{_ONE}/files", "sessions.files.upload", _FILES),
     Later("DELETE", f"{_ONE}/files", "sessions.files.delete_all", _FILES),

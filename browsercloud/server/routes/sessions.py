@@ -69,6 +69,9 @@ class ReleasedAll(Released):
     """How many sessions were released."""
 
 
+MAX_CREATE = 32 * 2**20
+"""Bytes that a create may have: it may hold a session's context."""
+
 CREATE = Operation(
     query=(Parameter("wait", "`false` answers at once, before it is live.", BOOLEAN),),
     body=CreateRequest,
@@ -112,7 +115,7 @@ RELEASE_ALL = Operation(query=(_UNTIL_GONE,), answers={200: ReleasedAll}, errors
 async def create(request: web.Request) -> web.Response:
     """Start a session: 201 made, 200 it lives already, 202 not live yet."""
     wait = boolean("wait", query(request, CREATE.names).get("wait", "true"))
-    wanted = read_create(await read_json(request))
+    wanted = read_create(await read_json(request, limit=MAX_CREATE))
     with about(session_id=wanted.session_id):
         session, made = await parts(request).sessions.create(
             project(request), wanted, wait=wait, hung_up=lambda: hung_up(request)
