@@ -116,6 +116,7 @@ async def _everywhere(handle: BrowserHandle, site: Site) -> dict[str, Any]:
         await other.goto(f"{site.url}/other")
         told["other"] = await other.evaluate("first")
         assert await other.evaluate(MAY) == await page.evaluate(MAY)
+        await other.context.close()
         await page.bring_to_front()
         await tab.close()
         await attached.close()
@@ -136,6 +137,7 @@ async def _own_tab(endpoint: str, url: str) -> Any:
     async with await CdpConnection.open(endpoint) as cdp:
         target = await cdp.send("Target.createTarget", {"url": "about:blank"})
         attached = await cdp.send("Target.attachToTarget", {**target, "flatten": True})
+        await cdp.send("Page.enable", cdp_session_id=attached["sessionId"])
         await cdp.send("Page.navigate", {"url": url}, attached["sessionId"])
         asked = {"expression": "window.first", "returnByValue": True}
         while True:
@@ -186,7 +188,7 @@ async def _taken_over(
     assert running.launched.overrides is not None
     await running.launched.overrides.close()
     mark = running.launched.process.mark
-    adopted = await launch.adopt(options, mark, running.launched.endpoint)
+    adopted = await launch.adopt(options, "one", mark, running.launched.endpoint)
     try:
         yield adopted
     finally:
