@@ -173,6 +173,39 @@ async def test_every_page_is_in_the_same_place(engine: LocalEngine, world: Site)
     await engine.stop(handle, grace=2)
 
 
+AGENT = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/150.0.0.0 Safari/537.36"
+)
+NAMED = "[navigator.userAgent, navigator.appVersion, navigator.platform]"
+SHARED = f"""const first = {{...{SPEAKS}, named: {NAMED}}};
+    onconnect = event => event.ports[0].postMessage(first);
+    oninstall = () => skipWaiting();
+    onmessage = event => fetch('/from-worker').then(() => event.source.postMessage(first))"""
+ASKED = """(async () => [
+    await new Promise(done => new SharedWorker('/shared.js').port.onmessage = e => done(e.data)),
+    await navigator.serviceWorker.register('/shared.js').then(() => navigator.serviceWorker.ready)
+        .then(one => new Promise(done => {
+            navigator.serviceWorker.onmessage = e => done(e.data);
+            one.active.postMessage('')})),
+])()"""
+
+
+async def test_workers_of_many_pages_tell_the_same(engine: LocalEngine, world: Site) -> None:
+    """A shared worker and a service worker, from their first line; what they ask for as well."""
+    world.scripts["/shared.js"] = SHARED
+    options = attrs.evolve(OPTIONS, user_agent=AGENT)
+    handle = await engine.start("one", options)
+    await go(handle.endpoint, f"{world.url}/first")
+    for told in await evaluate(handle.endpoint, ASKED):
+        assert TOLD == {name: told[name] for name in TOLD}
+        assert [AGENT, AGENT.partition("/")[2], "Win32"] == told["named"]
+    sent = _sent(world, "/from-worker")
+    assert (AGENT, ACCEPTED) == (sent["user-agent"], sent["accept-language"])
+    assert "from the far end" == sent["x-key"]
+    await engine.stop(handle, grace=2)
+
+
 async def _again(handle: launch.Launched, site: Site) -> Any:
     site.seen.clear()
     return await _own_tab(handle.endpoint, f"{site.url}/tab")
