@@ -247,43 +247,44 @@ def origin_of(url: str) -> str | None:
 
 def from_storage_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """Playwright's form in ours, as JSON; what is wrong with its parts is found by their reader."""
+    if twice := [name for name in BY_ORIGIN if name in state]:
+        raise FieldError("origins", f"give either origins, as Playwright does, or {twice[0]}")
     local: dict[str, Any] = {}
     databases: dict[str, Any] = {}
     for number, each in enumerate(state["origins"]):
         try:
+            unknown = each.keys() - {"origin", *BY_ORIGIN}
             origin = str(each["origin"])
             items = {item["name"]: item["value"] for item in each.get("localStorage") or ()}
         except (TypeError, KeyError, AttributeError):
             raise FieldError(
                 f"origins[{number}]", "must have an origin, and items with name and value"
             ) from None
+        if unknown:
+            raise FieldError(f"origins[{number}].{min(unknown)}", "unknown field")
+        if origin in local.keys() | databases.keys():
+            raise FieldError(f"origins[{number}].origin", f"{origin} is there twice")
         if items:
             local[origin] = items
         if each.get("indexedDB"):
             databases[origin] = each["indexedDB"]
-    known = {"cookies", "origins"}
-    more = {name: value for name, value in state.items() if name not in known}
-    return {
-        "cookies": state.get("cookies", []),
-        "localStorage": local,
-        "indexedDB": databases,
-        **more,
-    }
+    more = {name: value for name, value in state.items() if name != "origins"}
+    return {**more, "localStorage": local, "indexedDB": databases}
 
 
+BY_ORIGIN = ("localStorage", "indexedDB")
+ENDPOINT = ("sourceScheme", "sourcePort")
 DERIVED = ("size", "session", "sameParty", "partitionKeyOpaque", "_crHasCrossSiteAncestor")
 """Fields of a cookie, as browsers and Playwright list it, that follow from the others."""
 
 
 def plain_cookie(cookie: Mapping[str, Any]) -> dict[str, Any]:
     """A cookie as any of the usual programs writes it, in our form."""
-    told = {name: value for name, value in cookie.items() if name not in DERIVED}
+    told = {name: value for name, value in cookie.items() if name not in (*DERIVED, *ENDPOINT)}
     site = told.get("partitionKey")
     if isinstance(site, str):
         crossed = bool(cookie.get("_crHasCrossSiteAncestor", False))
         told["partitionKey"] = {"topLevelSite": site, "hasCrossSiteAncestor": crossed}
-    for name in ("sourceScheme", "sourcePort"):
-        told.pop(name, None)
     return told
 
 

@@ -161,7 +161,8 @@ def _window(options: SessionOptions, frame_height: int) -> tuple[str, ...]:
         f"--window-size={width},{height + frame_height}",
     )
     if not options.headless:
-        return (*size, "--window-position=0,0")
+        # Without a graphics card a window would have no WebGL, which one without a window has.
+        return (*size, "--window-position=0,0", "--enable-unsafe-swiftshader")
     # A window is never larger than its screen, and a headless one is 800×600 if not told.
     return ("--headless=new", *size, *_screen(options, frame_height))
 

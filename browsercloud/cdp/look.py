@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,10 +16,17 @@ Call = tuple[str, Mapping[str, Any]]
 """A CDP command and its parameters."""
 
 PAGES = ("page", "iframe")
+SHARED_WORKERS = ("shared_worker", "service_worker")
 MOBILE_SCALE = 2.625
 """Physical pixels in one of CSS, on a phone whose screen is 412 wide."""
 
 FINGERS = 5
+
+_NAVIGATOR = """((userAgent, appVersion, platform) => {
+  for (const [name, value] of Object.entries({userAgent, appVersion, platform}))
+    Object.defineProperty(WorkerNavigator.prototype, name, {
+      get() { return value; }, configurable: true, enumerable: true});
+})"""
 
 LISTENING = {"maxTotalBufferSize": 0, "maxResourceBufferSize": 0, "maxPostDataSize": 0}
 """Headers are added only where requests are listened to; nothing that is heard is kept."""
@@ -71,6 +79,12 @@ class Look:
             yield "Emulation.setHardwareConcurrencyOverride", cores
         if self.script:
             yield from self._injected(kind, waits=waits)
+        elif self.agent is not None and kind in SHARED_WORKERS:
+            # No override reaches these: they read what their process was started with.
+            said = self.agent.override()
+            told = [said["userAgent"], said["userAgent"].partition("/")[2], said["platform"]]
+            script = f"{_NAVIGATOR}(...{json.dumps(told)})"
+            yield "Runtime.evaluate", {"expression": script, "silent": True}
         if self.seed and kind == "page":
             yield "Page.enable", {}
             yield "Page.addScriptToEvaluateOnNewDocument", {"source": self.seed}

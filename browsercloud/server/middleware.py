@@ -170,7 +170,7 @@ def _of_aiohttp(request: web.Request, error: web.HTTPException) -> tuple[int, st
     elif status == 405:
         message = f"{request.method} is not possible here; Allow lists what is"
     elif status == 413:
-        message = "the body is larger than 1 MiB"
+        message = f"the body is too large: {error.text}"
     else:
         message = error.text or error.reason
     return status, _CODES.get(status, "invalid_request" if status < 500 else "internal"), message

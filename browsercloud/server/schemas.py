@@ -19,7 +19,7 @@ import attrs
 
 from browsercloud import places
 from browsercloud.bounds import Bounded
-from browsercloud.context import Cookie
+from browsercloud.context import BY_ORIGIN, DERIVED, ENDPOINT, Cookie, SessionContext
 from browsercloud.models import CreateRequest, Session
 from browsercloud.options import MAX_TIMEOUT, Adapter, Browser, Seconds, SessionOptions
 from browsercloud.server.operations import JsonSchema
@@ -59,6 +59,8 @@ _BELONGS_SOMEWHERE = [
     {"required": [name], "properties": {name: {"type": "string"}}} for name in ("domain", "url")
 ]
 """A cookie has one of them."""
+
+_FOLLOWS = {"description": "As browsers list it; follows from the others, and is not looked at."}
 
 _IDLE_TWICE = {"idleTimeout": {"type": "number"}, "inactivityTimeout": {"type": "integer"}}
 _IMPOSSIBLE = {
@@ -143,6 +145,11 @@ class Schemas:
             properties[CAPTCHAS] = {"enum": [False, None], "description": "Not offered."}
         if kind is Cookie and read:
             more["anyOf"] = _BELONGS_SOMEWHERE
+            properties["partitionKey"]["anyOf"].append({"type": "string"})
+            properties |= dict.fromkeys((*DERIVED, *ENDPOINT), _FOLLOWS)
+        if kind is SessionContext and read:
+            properties["origins"] = _playwrights(properties["indexedDB"])
+            more["not"] = {"anyOf": [{"required": ["origins", name]} for name in BY_ORIGIN]}
         return {
             "type": "object",
             "description": _first_words(kind),
@@ -185,6 +192,28 @@ class Schemas:
             "enum": values,
         }
         return {"$ref": _PLACE + kind.__name__}
+
+
+def _playwrights(databases: JsonSchema) -> JsonSchema:
+    """The storage of each origin, as Playwright's `storage_state` has it."""
+    item = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "value": {"type": "string"}},
+        "required": ["name", "value"],
+        "additionalProperties": False,
+    }
+    origin = {
+        "type": "object",
+        "properties": {
+            "origin": databases["propertyNames"],
+            "localStorage": {"type": "array", "items": item},
+            "indexedDB": databases["additionalProperties"],
+        },
+        "required": ["origin"],
+        "additionalProperties": False,
+    }
+    words = "Playwright's form, in place of `localStorage` and `indexedDB`."
+    return {"type": "array", "items": origin, "description": words}
 
 
 def _nothing(values: tuple[Any, ...]) -> dict[str, Any]:

@@ -22,7 +22,19 @@ from rich.console import Console
 from browsercloud.browser.find import find, version
 from browsercloud.errors import BrowserNotFound
 from browsercloud.options import Browser
-from tests.bench import cdp, churn, cold, control, flags, grid, imports, memory, report, warm
+from tests.bench import (
+    cdp,
+    churn,
+    cold,
+    control,
+    flags,
+    grid,
+    imports,
+    memory,
+    options,
+    report,
+    warm,
+)
 from tests.bench.ground import Ground, run
 from tests.bench.measure import Group, Skipped
 from tests.conftest import Site
@@ -54,6 +66,7 @@ ROWS: dict[str, Row] = {
     "memory": memory.measure,
     "control": control.measure,
     "grid": grid.measure,
+    "options": options.measure,
     "gateway": gateway,
 }
 SLOW: dict[str, Row] = {"flags": flags.measure}

@@ -49,7 +49,7 @@ async def test_a_machine_without_a_sandbox_is_found_out_once(
     assert launcher.sandbox_reason is None
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            launched = await launcher.launch(found, SHELL, folder)
+            launched = await launcher.launch(found, SHELL, folder, session_id="one")
             await launched.process.stop(grace=0)
     assert [True, False, False] == commands
     assert FORBIDDEN == launcher.sandbox_reason
@@ -64,7 +64,7 @@ async def test_another_failure_keeps_the_sandbox(
     _fails(monkeypatch, "sys.exit('no space left')", commands)
     launcher = Launcher()
     with pytest.raises(LaunchFailed, match="no space left"):
-        await launcher.launch(find(Browser.HEADLESS_SHELL), SHELL, _folder(root))
+        await launcher.launch(find(Browser.HEADLESS_SHELL), SHELL, _folder(root), session_id="one")
     assert [True] == commands
     assert launcher.sandbox_reason is None
 

@@ -16,6 +16,7 @@ from browsercloud.browser.warm import Kind
 from browsercloud.engines.local import LocalEngine
 from browsercloud.options import Browser, Dimensions, SessionOptions
 from browsercloud.stealth import Stealth
+from browsercloud.wanted import Device
 from tests.conftest import Site
 from tests.killing import evaluate, go, nothing_is_left
 from tests.processes import until
@@ -45,10 +46,13 @@ ASK = """(async other => {
   seen['blank iframe'] = await blank.detect();
   frame('srcdoc iframe', {srcdoc: '<body><script src=/detector.js></script><script>detect().then('
     + 'seen => parent.postMessage({name: self.name, seen}, "*"))</script>'});
+  // While a popup waits to be told, its opener hears nothing from other processes: one by one.
+  for (let turn = 0; turn < 300 && !seen['cross-site iframe']; turn++)
+    await new Promise(done => setTimeout(done, 50));
   open('/', 'popup', 'width=400,height=300');
   new Worker('/worker.js').onmessage = from('worker');
   new SharedWorker('/shared.js').port.onmessage = from('shared worker');
-  for (let turn = 0; turn < 600 && Object.keys(seen).length < 8; turn++)
+  for (let turn = 0; turn < 300 && Object.keys(seen).length < 8; turn++)
     await new Promise(done => setTimeout(done, 50));
   return seen;
 })"""
@@ -156,6 +160,28 @@ async def test_without_it_the_detector_finds_out(
     assert OFF[browser] - {"cores"} == set(failing(seen["main"])) - {"cores"}
     assert seen.keys() == PLACES
     assert all("agent" in failing(found) for found in seen.values())
+
+
+PHONES = {"pointer", "screen", "scrollbars"}
+"""Checks that a phone fails, as they ask for a computer."""
+
+
+@pytest.mark.parametrize("kind", ["phone", "window"])
+async def test_phones_and_windows_pass_too(engine: LocalEngine, looking: Site, kind: str) -> None:
+    """The same agent, hints, cores and graphics card at every place, and nothing to be seen."""
+    phone = kind == "phone"
+    device = Device.MOBILE if phone else Device.DESKTOP
+    options = SessionOptions(stealth=Stealth(), device=device, headless=phone)
+    seen = await looked(engine, looking, "one", options)
+    assert seen.keys() == PLACES
+    for place, found in seen.items():
+        # A frame of another site has the real screen, which is no phone's.
+        expected = PHONES if phone and place != "cross-site iframe" else PHONES & {"pointer"}
+        of_page = "worker" not in place
+        assert set(failing(found)) == (expected if phone and of_page else set()), place
+        assert found["told"] == seen["main"]["told"], place
+    told = json.loads(seen["main"]["told"])
+    assert phone == ("Adreno" in told["webgl"][1]) == ("Android" in told["userAgent"])
 
 
 def kinds(engine: LocalEngine) -> list[Kind]:

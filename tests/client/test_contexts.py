@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from aiohttp import web
 from browsercloud import BrowserCloud, InvalidRequest, SessionContext
 from browsercloud.local import LocalServer
 from browsercloud.wire import dump
+from tests.serving import KEY, NO_POOL, serving
 
 SECRET = "s3cret-of-the-login"
 
@@ -120,32 +122,44 @@ async def login(client: BrowserCloud, site: Site, browser: Any) -> SessionContex
         return context
 
 
-@pytest.mark.parametrize(("browser", "pool"), [("chromium", 1), ("headless-shell", 0)])
-async def test_a_login_works_in_the_next_session(site: Site, browser: Any, pool: int) -> None:
+@pytest.fixture(params=["chromium, embedded", "headless-shell, elsewhere"])
+async def where(request: pytest.FixtureRequest, root: Path) -> AsyncIterator[tuple[Any, str]]:
+    """A client and what to ask it for: from the pool of its own, or of a server on its own."""
+    browser, _, place = request.param.partition(", ")
+    if place == "embedded":
+        async with BrowserCloud(pool=1) as client:
+            yield client, browser
+    else:
+        with serving(root, *NO_POOL) as server:
+            async with BrowserCloud(server.url, api_key=KEY) as client:
+                yield client, browser
+
+
+async def test_a_login_works_in_the_next_session(site: Site, where: tuple[Any, str]) -> None:
     """All of it is there before the first page, no site is asked, and read again it is equal."""
-    async with BrowserCloud(pool=pool) as client:
-        context = await login(client, site, browser)
-        assert {cookie.name for cookie in context.cookies} == {"sid", "__Host-part"}
-        assert context.local_storage[site.one] == {"local": "é", "length": "7"}
-        assert context.local_storage[site.other] == {"local": "other"}
-        assert context.session_storage == {site.one: {"tab": "2"}}
-        before = len(site.asked)
-        async with client.session(browser=browser, session_context=context) as session:
-            assert context == await session.get_context()
-            assert before == len(site.asked)
-            await session.page.goto(f"{site.one}/account")
-            assert f"sid={SECRET}" in dict(site.asked[before:])["/account"]
-            assert await session.page.evaluate("first") == ["é", "2"]
-            expected = [5, True, "NaN", True, "10", "/a/gi", [1, 65535], "hey", "a/b", True]
-            assert expected == await session.page.evaluate(ODD)
-            await session.page.evaluate("sessionStorage.clear()")
-            await session.page.reload()
-            assert await session.page.evaluate("first") == ["é", None]
-            record = await client.sessions.retrieve(session.id)
-            events = await client.sessions.events(session.id)
-            assert SECRET not in json.dumps(dump(record)) + json.dumps(dump(list(events)))
-            await client.contexts.clear(session.id)
-            assert SessionContext() == await client.contexts.get(session.id)
+    client, browser = where
+    context = await login(client, site, browser)
+    assert {cookie.name for cookie in context.cookies} == {"sid", "__Host-part"}
+    assert context.local_storage[site.one] == {"local": "é", "length": "7"}
+    assert context.local_storage[site.other] == {"local": "other"}
+    assert context.session_storage == {site.one: {"tab": "2"}}
+    before = len(site.asked)
+    async with client.session(browser=browser, session_context=context) as session:
+        assert context == await session.get_context()
+        assert before == len(site.asked)
+        await session.page.goto(f"{site.one}/account")
+        assert f"sid={SECRET}" in dict(site.asked[before:])["/account"]
+        assert await session.page.evaluate("first") == ["é", "2"]
+        expected = [5, True, "NaN", True, "10", "/a/gi", [1, 65535], "hey", "a/b", True]
+        assert expected == await session.page.evaluate(ODD)
+        await session.page.evaluate("sessionStorage.clear()")
+        await session.page.reload()
+        assert await session.page.evaluate("first") == ["é", None]
+        record = await client.sessions.retrieve(session.id)
+        events = await client.sessions.events(session.id)
+        assert SECRET not in json.dumps(dump(record)) + json.dumps(dump(list(events)))
+        await client.contexts.clear(session.id)
+        assert SessionContext() == await client.contexts.get(session.id)
 
 
 async def test_playwrights_form_is_taken_and_given(site: Site) -> None:

@@ -15,6 +15,8 @@ from playwright.async_api import async_playwright
 
 from browsercloud.browser import launch
 from browsercloud.cdp.connection import CdpConnection
+from browsercloud.cdp.window import wait_for_page
+from browsercloud.context import SessionContext
 from browsercloud.engines.base import BrowserHandle
 from browsercloud.engines.local import LocalEngine
 from browsercloud.errors import LaunchFailed
@@ -30,7 +32,7 @@ SPEAKS = """({
     mobile: navigator.userAgentData.mobile, agent: navigator.userAgent,
 })"""
 PAGE = f"""<!doctype html><meta name=viewport content="width=device-width">
-<script>var first = {SPEAKS}</script>"""
+<script>var first = {{...{SPEAKS}, kept: sessionStorage.getItem('kept')}}</script>"""
 WORKER = f"fetch('/from-worker').then(() => postMessage({SPEAKS}))"
 MAY = """(async () => [
     (await navigator.permissions.query({name: 'camera'})).state,
@@ -86,6 +88,10 @@ async def engine(root: Path, request: pytest.FixtureRequest) -> AsyncIterator[Lo
     nothing_is_left(root / "data")
 
 
+AGAIN_WITHIN = 2.0
+"""Seconds until a page is as before when a popup of its process has gone."""
+
+
 async def _everywhere(handle: BrowserHandle, site: Site) -> dict[str, Any]:
     """What every kind of place says of itself, as its own first script saw it."""
     async with async_playwright() as playwright:
@@ -104,6 +110,9 @@ async def _everywhere(handle: BrowserHandle, site: Site) -> dict[str, Any]:
             await popup.wait_for_url(url)
             told[name] = await popup.evaluate("first")
             await popup.close()
+        end = asyncio.get_running_loop().time() + AGAIN_WITHIN
+        while TOLD["locale"] != (await page.evaluate(SPEAKS))["locale"]:
+            assert asyncio.get_running_loop().time() < end
         told["opener"] = await page.evaluate(SPEAKS)
         frame = await _frame(page, _strange(site, "/frame"))
         told["frame"] = await frame.evaluate("first")
@@ -116,6 +125,7 @@ async def _everywhere(handle: BrowserHandle, site: Site) -> dict[str, Any]:
         await other.goto(f"{site.url}/other")
         told["other"] = await other.evaluate("first")
         assert await other.evaluate(MAY) == await page.evaluate(MAY)
+        await other.context.close()
         await page.bring_to_front()
         await tab.close()
         await attached.close()
@@ -131,11 +141,22 @@ async def _frame(page: Any, url: str) -> Any:
     return frame
 
 
+async def _may(endpoint: str) -> Any:
+    """What the first page may do: only one that is seen is told where it is."""
+    async with await CdpConnection.open(endpoint) as cdp:
+        attached = await cdp.send(
+            "Target.attachToTarget", {"targetId": await wait_for_page(cdp), "flatten": True}
+        )
+        await cdp.send("Page.bringToFront", cdp_session_id=attached["sessionId"])
+        return await evaluate(endpoint, MAY)
+
+
 async def _own_tab(endpoint: str, url: str) -> Any:
     """What a page says that another client of CDP has opened."""
     async with await CdpConnection.open(endpoint) as cdp:
         target = await cdp.send("Target.createTarget", {"url": "about:blank"})
         attached = await cdp.send("Target.attachToTarget", {**target, "flatten": True})
+        await cdp.send("Page.enable", cdp_session_id=attached["sessionId"])
         await cdp.send("Page.navigate", {"url": url}, attached["sessionId"])
         asked = {"expression": "window.first", "returnByValue": True}
         while True:
@@ -153,7 +174,9 @@ def _sent(site: Site, path: str) -> dict[str, str]:
 
 async def test_every_page_is_in_the_same_place(engine: LocalEngine, world: Site) -> None:
     """Language, numbers, clock and headers agree everywhere, also after a takeover."""
-    handle = await engine.start("one", OPTIONS)
+    kept = SessionContext(session_storage={world.url: {"kept": "in the tab"}})
+    options = attrs.evolve(OPTIONS, session_context=kept)
+    handle = await engine.start("one", options)
     told = await _everywhere(handle, world)
     assert {"first", "opener", "worker", *(path[1:] for path in PATHS)} == set(told)
     for where, said in told.items():
@@ -163,11 +186,46 @@ async def test_every_page_is_in_the_same_place(engine: LocalEngine, world: Site)
         sent = _sent(world, path)
         assert (ACCEPTED, "from the far end") == (sent["accept-language"], sent["x-key"]), path
         assert handle.user_agent == sent["user-agent"]
-    assert ["granted", [22.5333, 88.3667, 1000]] == await evaluate(handle.endpoint, MAY)
-    async with _taken_over(engine, OPTIONS) as again:
-        assert TOLD == {name: (await _again(again, world))[name] for name in TOLD}
+    assert ["granted", [22.5333, 88.3667, 1000]] == await _may(handle.endpoint)
+    async with _taken_over(engine, options) as again:
+        told["again"] = await _again(again, world)
+        assert TOLD == {name: told["again"][name] for name in TOLD}
+        assert "in the tab" == told["first"]["kept"] == told["again"]["kept"]
         assert "from the far end" == _sent(world, "/tab")["x-key"]
-        assert "granted" == (await evaluate(handle.endpoint, MAY))[0]
+        assert "granted" == (await _may(handle.endpoint))[0]
+    await engine.stop(handle, grace=2)
+
+
+AGENT = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+    "Chrome/150.0.0.0 Safari/537.36"
+)
+NAMED = "[navigator.userAgent, navigator.appVersion, navigator.platform]"
+SHARED = f"""const first = {{...{SPEAKS}, named: {NAMED}}};
+    onconnect = event => event.ports[0].postMessage(first);
+    oninstall = () => skipWaiting();
+    onmessage = event => fetch('/from-worker').then(() => event.source.postMessage(first))"""
+ASKED = """(async () => [
+    await new Promise(done => new SharedWorker('/shared.js').port.onmessage = e => done(e.data)),
+    await navigator.serviceWorker.register('/shared.js').then(() => navigator.serviceWorker.ready)
+        .then(one => new Promise(done => {
+            navigator.serviceWorker.onmessage = e => done(e.data);
+            one.active.postMessage('')})),
+])()"""
+
+
+async def test_workers_of_many_pages_tell_the_same(engine: LocalEngine, world: Site) -> None:
+    """A shared worker and a service worker, from their first line; what they ask for as well."""
+    world.scripts["/shared.js"] = SHARED
+    options = attrs.evolve(OPTIONS, user_agent=AGENT)
+    handle = await engine.start("one", options)
+    await go(handle.endpoint, f"{world.url}/first")
+    for told in await evaluate(handle.endpoint, ASKED):
+        assert TOLD == {name: told[name] for name in TOLD}
+        assert [AGENT, AGENT.partition("/")[2], "Win32"] == told["named"]
+    sent = _sent(world, "/from-worker")
+    assert (AGENT, ACCEPTED) == (sent["user-agent"], sent["accept-language"])
+    assert "from the far end" == sent["x-key"]
     await engine.stop(handle, grace=2)
 
 
@@ -186,7 +244,7 @@ async def _taken_over(
     assert running.launched.overrides is not None
     await running.launched.overrides.close()
     mark = running.launched.process.mark
-    adopted = await launch.adopt(options, mark, running.launched.endpoint)
+    adopted = await launch.adopt(options, "one", mark, running.launched.endpoint)
     try:
         yield adopted
     finally:
@@ -217,6 +275,19 @@ async def test_a_phone_is_one_everywhere(engine: LocalEngine, world: Site) -> No
         assert any(one["version"].count(".") == 3 for one in hints["fullVersionList"])
         said = await _own_tab(handle.endpoint, f"{world.url}/client")
         assert (True, handle.user_agent) == (said["mobile"], said["agent"])
+        async with async_playwright() as playwright:
+            attached = await playwright.chromium.connect_over_cdp(handle.endpoint)
+            page = attached.contexts[0].pages[0]
+            frame = await _frame(page, _strange(world, "/frame"))
+            touched = await frame.evaluate(PHONE)
+            assert [5, True, True, True, True, True] == [*touched[6:10], *touched[11:]]
+            assert handle.user_agent == _sent(world, "/frame")["user-agent"]
+            async with page.expect_popup() as opening:
+                await page.evaluate("url => void open(url)", _strange(world, "/popup"))
+            popup = await opening.value
+            await popup.wait_for_url("**/popup")
+            assert [*phone, *mobile] == await popup.evaluate(PHONE)
+            await attached.close()
         await engine.stop(handle, grace=0)
 
 

@@ -74,17 +74,21 @@ async def test_a_wrong_method_says_which_are_right(cloud: Cloud) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_over_the_limit_is_refused(cloud: Cloud, *, chunked: bool) -> None:
-    """1 MiB and one byte is 413, whether its length was announced or not; nothing is started."""
-    body = json.dumps({"name": "x"}).encode().ljust(2**20 + 1)
+    """413 and how much may be sent, whether its length was announced or not; nothing is done."""
+    record = await cloud.create()
+    path = f"/v1/sessions/{record['id']}/extend"
+    body = json.dumps({"timeout": 1000}).encode().ljust(2**20 + 1)
 
     async def pieces() -> Any:
         yield body
 
     data = pieces() if chunked else io.BytesIO(body)
-    status, answer = await cloud.call("POST", "/v1/sessions", data=data)
+    status, answer = await cloud.call("POST", path, data=data)
     assert (status, answer["error"]["code"]) == (413, "too_large")
-    status, _ = await cloud.call("POST", "/v1/sessions", data=body[: 2**20])
-    assert (status, len(cloud.engine.starts)) == (201, 1)
+    assert str(2**20) in answer["error"]["message"]
+    status, extended = await cloud.call("POST", path, data=body[: 2**20])
+    assert (status, extended["timeout"]) == (200, 1000)
+    assert record["timeout"] != 1000
 
 
 async def test_what_nobody_foresaw_is_logged_and_hidden(
