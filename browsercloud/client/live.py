@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
 
@@ -21,6 +21,7 @@ from browsercloud.client.lease import Lease
 from browsercloud.client.options import check_session_id
 from browsercloud.client.sessions import OnQueue, Sessions
 from browsercloud.client.transport import ended_error
+from browsercloud.client.watching import Frame
 from browsercloud.context import SessionContext
 from browsercloud.errors import (
     BrowserCloudError,
@@ -233,6 +234,26 @@ class LiveSession:
     async def set_context(self, context: SessionContext | Mapping[str, Any]) -> None:
         """Replace its cookies and storage; see `client.contexts.set`."""
         await self._owner.contexts.set(self.id, context)
+
+    async def screenshot(self, *, format: str = "png", page_id: str | None = None) -> bytes:
+        """A picture of a tab, the first one or *page_id*: `png` or `jpeg`."""
+        return await self._owner.sessions.screenshot(self.id, format=format, page_id=page_id)
+
+    def frames(self, *, max_fps: float | None = None) -> AsyncIterator[Frame]:
+        """What the session shows, until it ends: whenever the picture changes.
+
+        A slow consumer gets the newest frame; the ones between are dropped. Raises
+        `ConnectionFailed` when the connection is lost.
+        """
+        return self._owner.sessions.frames(self.id, max_fps=max_fps)
+
+    async def viewer_url(
+        self, *, interactive: bool = False, expires_in: float | None = 3600.0
+    ) -> str:
+        """A link to the live viewer; see `Sessions.viewer_link`."""
+        return await self._owner.sessions.viewer_link(
+            self.id, interactive=interactive, expires_in=expires_in
+        )
 
     async def reconnect(self) -> Page:
         """Attach again after the connection was lost; `page` is the same tab, as it is now.

@@ -23,6 +23,7 @@ from browsercloud.client.options import (
 )
 from browsercloud.client.retries import AGAIN_IS_FINE, CHANGES_NOTHING, SAME_ID, Policy, repeat
 from browsercloud.client.transport import Transport, read
+from browsercloud.client.watching import Frame, frames
 from browsercloud.errors import (
     BrowserCloudError,
     Conflict,
@@ -238,6 +239,33 @@ class Sessions:
             if following is None:
                 return
             cursor = following
+
+    async def screenshot(
+        self, session_id: str, *, format: str = "png", page_id: str | None = None
+    ) -> bytes:
+        """A picture of a tab, the first one or *page_id*: `png` or `jpeg`."""
+        query = {"format": format} | ({} if page_id is None else {"pageId": page_id})
+        path = f"/sessions/{check_session_id(session_id)}/screenshot"
+        return await self._transport.picture(path, query)
+
+    async def viewer_link(
+        self, session_id: str, *, interactive: bool = False, expires_in: float | None = 3600.0
+    ) -> str:
+        """A link to the live viewer, for *expires_in* seconds or (`None`) the session's life.
+
+        It opens nothing else. With *interactive* its holder may reach into the browser.
+        """
+        path = f"/v1/sessions/{check_session_id(session_id)}/viewer"
+        body: dict[str, Any] = {"interactive": interactive}
+        if expires_in is not None:
+            body["expiresIn"] = milliseconds(expires_in)
+        answer = await self._call(AGAIN_IS_FINE, "POST", path, body=body)
+        return str(answer["url"])
+
+    def frames(self, session_id: str, *, max_fps: float | None = None) -> AsyncIterator[Frame]:
+        """What the session shows, as JPEGs, until it ends; see `LiveSession.frames`."""
+        path = f"/v1/sessions/{check_session_id(session_id)}/viewer/ws?interactive=false"
+        return frames(self._transport, path, max_fps)
 
     async def extend(self, session_id: str, timeout: float) -> Session:
         """Let the session live *timeout* seconds from now. Raises `SessionEnded` if it is over."""

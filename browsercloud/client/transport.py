@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard, Unpack
 from urllib.parse import urlsplit
 
@@ -107,6 +107,36 @@ class Transport:
             raise self._failed(f"no answer within {seconds:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise self._unreachable(error) from None
+
+    async def picture(self, path: str, query: Mapping[str, str]) -> bytes:
+        """The bytes at *path*. Raises as `exchange` does."""
+        try:
+            async with self._session().get(
+                self.url + path,
+                params=query,
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(total=self._request_timeout),
+                allow_redirects=False,
+            ) as response:
+                body = await response.read()
+                if response.content_type.startswith("image/"):
+                    return body
+                _answer(response, body, self.url)
+                raise self._failed("it answered without a picture")
+        except TimeoutError:
+            raise self._failed(f"no answer within {self._request_timeout:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unreachable(error) from None
+
+    async def messages(self, path: str) -> AsyncIterator[str | bytes]:
+        """What a WebSocket says, until it closes. Closing the iterator closes the socket."""
+        ws = await self.websocket(path)
+        try:
+            async for message in ws:
+                if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+                    yield message.data
+        finally:
+            await ws.close()
 
     async def websocket(self, path: str) -> aiohttp.ClientWebSocketResponse:
         """Open a WebSocket, within `request_timeout`. Raises as `request` does."""
