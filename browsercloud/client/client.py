@@ -183,7 +183,7 @@ class BrowserCloud:
             error.add_note(f"closing the client failed too: {failure}")
 
     def adapter(self, options: SessionOptions) -> Adapter:
-        """See `live.Owner`."""
+        """See `Owner`."""
         known: dict[AdapterName, Adapter] = {
             AdapterName.PLAYWRIGHT: self.playwright,
             AdapterName.SELENIUM: self.selenium,
@@ -194,7 +194,7 @@ class BrowserCloud:
         return known[options.adapter]
 
     def adopt(self, live: LiveSession) -> None:
-        """See `live.Owner`."""
+        """See `Owner`."""
         if self._state != "open":
             raise UsageError(
                 "this client is closed"
@@ -204,7 +204,7 @@ class BrowserCloud:
         self._live.add(live)
 
     def disown(self, live: LiveSession) -> None:
-        """See `live.Owner`."""
+        """See `Owner`."""
         self._live.discard(live)
 
     async def _open(self) -> None:

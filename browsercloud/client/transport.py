@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard, Unpack
 from urllib.parse import urlsplit
 
@@ -128,9 +128,17 @@ class Transport:
         except (aiohttp.ClientError, OSError) as error:
             raise self._unreachable(error) from None
 
-    async def messages(self, path: str) -> AsyncIterator[str | bytes]:
-        """What a WebSocket says, until it closes. Closing the iterator closes the socket."""
-        ws = await self.websocket(path)
+    async def messages(self, path: str) -> AsyncGenerator[str | bytes, None]:
+        """What a WebSocket says, until it closes. Closing the iterator closes the socket.
+
+        Raises as `exchange` does when it is refused.
+        """
+        try:
+            ws = await self.websocket(path)
+        except ServiceError:
+            # A refused upgrade has lost its words; the same address, asked for plainly, has them.
+            await self.exchange("GET", path)
+            raise
         try:
             async for message in ws:
                 if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from attrs import field, frozen
@@ -63,7 +63,9 @@ class _Latest:
             self.news.set()
 
 
-async def frames(transport: Transport, path: str, max_fps: float | None) -> AsyncIterator[Frame]:
+async def frames(
+    transport: Transport, path: str, max_fps: float | None
+) -> AsyncGenerator[Frame, None]:
     """The frames at *path*, each at most once; see `LiveSession.frames`."""
     if max_fps is not None and not (0 < max_fps < math.inf):
         raise UsageError(f"max_fps must be more than 0, not {max_fps!r}")
