@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 import attrs
 
 from browsercloud._aio import close_all, deadline, join, settle
+from browsercloud._later import load
 from browsercloud.client.adapters.base import Connection
 from browsercloud.client.adapters.playwright import PlaywrightConnection
 from browsercloud.client.adapters.selenium import SeleniumConnection
@@ -79,6 +80,13 @@ class LiveSession:
 
     def __repr__(self) -> str:
         return f"<LiveSession {self.id} {self._info.status if self._info else 'not open'}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """The live view itself, where a notebook shows this."""
+        notebook = load("browsercloud.client.notebook")
+        apart = self._owner.apart if self._released is None else None
+        shown: dict[str, str] = notebook.bundle(repr(self), self._info, apart)
+        return shown
 
     # ------------------------------------------------------------------ what it has
 

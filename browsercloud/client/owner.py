@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Protocol
 
 from browsercloud.client.adapters.base import Adapter
@@ -25,6 +26,9 @@ class Owner(Protocol):
 
     def adapter(self, options: SessionOptions) -> Adapter:
         """What a session with these options is driven with."""
+
+    def apart(self) -> AbstractAsyncContextManager[Sessions]:
+        """`sessions` for a loop that is not the client's, while in the block."""
 
     def adopt(self, live: LiveSession) -> None:
         """Release *live* when the client is closed; `UsageError` if it is not open."""

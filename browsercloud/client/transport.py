@@ -61,6 +61,12 @@ class Transport:
             trust_env=urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1"),
         )
 
+    async def apart(self) -> Transport:
+        """Another one to the same server, open, for the loop that runs here."""
+        other = Transport(request_timeout=self._request_timeout)
+        await other.open(self.url, self._headers.get("x-api-key"))
+        return other
+
     async def close(self) -> None:
         """Close every connection. Safe to call twice."""
         if self._http is not None:
