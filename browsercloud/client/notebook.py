@@ -36,11 +36,11 @@ MARGIN = 0.2
 LINK_LIFE = 3600.0
 """How long the link in a notebook is good for, in seconds; showing it again makes another."""
 
-BARS = 72
+BARS = 76
 """Height of the viewer's own bars, in CSS pixels."""
 
 _LEFT = 'style="text-align:left;vertical-align:top"'
-_WHOLE = "display:block;width:100%;border:0"
+_WHOLE = "position:absolute;width:100%;height:100%;border:0"
 
 
 def register() -> None:
@@ -135,14 +135,15 @@ def _view(url: str, still: bytes | None, session: Session) -> str:
         picture = base64.b64encode(still).decode()
         inside = (
             f'<img src="data:image/jpeg;base64,{picture}" alt="What session {name} showed" '
-            f'style="{_WHOLE}">'
+            'style="display:block;width:100%">'
         )
     return (
         # Not an <iframe>, which shows an error once the session is gone: an <object> that cannot be
         # loaded shows what is inside it. So does a notebook that lets nothing be embedded.
-        f'<div style="max-width:{width}px">'
+        f'<div style="position:relative;box-sizing:content-box;max-width:{width}px;'
+        f'aspect-ratio:{width}/{height};padding-bottom:{BARS}px">'
         f'<object type="text/html" data="{escape(url)}" aria-label="Live view of session {name}" '
-        f'style="{_WHOLE};aspect-ratio:{width}/{height + BARS}">{inside}</object></div>'
+        f'style="{_WHOLE}">{inside}</object></div>'
     )
 
 

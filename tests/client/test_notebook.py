@@ -142,7 +142,7 @@ async def it_shows_the_live_view(cells: Notebook, server: Serving) -> None:
     assert b64decode(shown["image/jpeg"]).startswith(b"\xff\xd8")
     html = shown["text/html"]
     assert f"data:image/jpeg;base64,{shown['image/jpeg'].strip()}".replace("\n", "") in html
-    assert "aspect-ratio:1280/" in html
+    assert "aspect-ratio:1280/720" in html
     assert "<i>" not in html
     found = search(r'<object [^>]*data="([^"]+)"', html)
     assert found is not None
