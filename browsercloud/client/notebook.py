@@ -21,7 +21,7 @@ from attrs import define
 from browsercloud.client.endings import evidence
 from browsercloud.client.sessions import Sessions
 from browsercloud.errors import BrowserCloudError, SessionEnded
-from browsercloud.models import ReleaseReason, Session, SessionList
+from browsercloud.models import Session, SessionList
 
 Apart = Callable[[], AbstractAsyncContextManager[Sessions]]
 """`client.sessions` for a loop of one's own."""
@@ -103,11 +103,12 @@ def _looked(session_id: str, apart: Apart) -> _Look:
 async def _ask(look: _Look, session_id: str, apart: Apart) -> None:
     try:
         async with asyncio.timeout(PATIENCE), apart() as sessions:
-            await asyncio.gather(
-                _link(look, sessions, session_id), _still(look, sessions, session_id)
-            )
+            link, still = _link(look, sessions, session_id), _still(look, sessions, session_id)
+            await asyncio.gather(link, still)
     except TimeoutError:
         log.debug("session %s: what there is to show came too late", session_id)
+    except BrowserCloudError as error:
+        look.problem = str(error)
 
 
 async def _link(look: _Look, sessions: Sessions, session_id: str) -> None:
@@ -115,8 +116,6 @@ async def _link(look: _Look, sessions: Sessions, session_id: str) -> None:
         look.url = await sessions.viewer_link(session_id, interactive=True, expires_in=LINK_LIFE)
     except SessionEnded:
         look.record = await sessions.retrieve(session_id)
-    except BrowserCloudError as error:
-        look.problem = str(error)
 
 
 async def _still(look: _Look, sessions: Sessions, session_id: str) -> None:
@@ -150,7 +149,7 @@ def _view(url: str, still: bytes | None, session: Session) -> str:
 def record_table(session: Session) -> str:
     """A session's record in HTML; what opens it is left out."""
     rows = [(name, _words(value)) for name, value in _facts(session) if value not in (None, "")]
-    if session.error is not None and session.release_reason is not ReleaseReason.USER_REQUESTED:
+    if session.error is not None:
         rows.append(("why", session.error.message))
         rows.append(("evidence", "\n".join(evidence(session.error))))
     body = "".join(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 import urllib.request
 from base64 import b64decode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from html import unescape
 from pathlib import Path
 from re import search
@@ -19,6 +21,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from browsercloud import BrowserCloud, Session, SessionStatus, UsageError
+from browsercloud.client.notebook import Apart, bundle
+from browsercloud.client.sessions import Sessions
 from tests.conftest import Site
 from tests.leaks import browsers, stray_folders
 from tests.serving import NO_POOL, Serving, serving
@@ -29,6 +34,7 @@ from browsercloud import BrowserCloud
 client = await BrowserCloud().open()
 session = await client.session(name="<i>mine", timeout=60).open()
 """
+EXAMPLE = Path(__file__).parents[2] / "examples" / "10_notebook.ipynb"
 CRASH = """
 async with client.session() as doomed:
     cdp = await doomed.browser.new_browser_cdp_session()
@@ -227,16 +233,60 @@ async def a_closed_laptop_loses_nothing_and_keeps_nothing(cells: Notebook, serve
     assert "already" in (await cells.shown("await short.release()"))["text/plain"]
 
 
-async def test_a_notebook_of_its_own(
-    root: Path, site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the server inside the kernel: it shows the same; restarted and killed, all is gone."""
+async def test_a_notebook_of_its_own(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the server inside the kernel the example runs; restarted and killed, all is gone."""
     async with notebook(root, monkeypatch) as cells:
+        outputs = [await cells.run(cell.source) for cell in example() if cell.cell_type == "code"]
+        assert "error" not in [each.output_type for output in outputs for each in output]
+        assert b64decode(outputs[1][0].data["image/jpeg"]).startswith(b"\xff\xd8")
+        assert "'Hello'" in outputs[2][0].data["text/plain"]
+        assert "<td" in outputs[3][0].data["text/html"]
+        await until(lambda: not browsers(root) and not stray_folders(root))
         for end in (cells.restart, lambda: cells.client.km.shutdown_kernel(now=True)):
             await cells.do(OPEN)
-            await cells.do(f"await session.page.goto({site.url!r});")
-            shown = await cells.shown("session")
-            assert b64decode(shown["image/jpeg"]).startswith(b"\xff\xd8")
             assert browsers(root)
             await end()
             await until(lambda: not browsers(root) and not stray_folders(root))
+
+
+def example() -> Any:
+    """The cells of the example; what it was run with last is not kept in it."""
+    cells = nbformat.read(EXAMPLE, as_version=4).cells
+    assert [] == [output for cell in cells for output in cell.get("outputs", [])]
+    return cells
+
+
+@asynccontextmanager
+async def hangs() -> AsyncIterator[Sessions]:
+    """A server that accepts and says nothing."""
+    await asyncio.sleep(60)
+    yield NotImplemented
+
+
+@asynccontextmanager
+async def refuses() -> AsyncIterator[Sessions]:
+    """What cannot be asked, with HTML in why."""
+    raise UsageError("<b>closed</b>")
+    yield
+
+
+@pytest.mark.parametrize(("apart", "said"), [(hangs, "within 1.5 s"), (refuses, "&lt;b&gt;")])
+async def test_a_server_that_does_not_answer_holds_no_cell_up(apart: Apart, said: str) -> None:
+    """The record that is known is shown, with what went wrong, within two seconds."""
+    created = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    known = Session(id="0", status=SessionStatus.LIVE, created_at=created)
+    begun = time.monotonic()
+    shown = bundle("<LiveSession>", known, apart)
+    assert time.monotonic() - begun < 2
+    assert {"text/plain", "text/html"} == set(shown)
+    assert said in shown["text/html"]
+    assert "2026-01-02 03:04:05 UTC" in shown["text/html"]
+    await until(
+        lambda: "what a notebook shows" not in [each.name for each in threading.enumerate()]
+    )
+
+
+async def test_what_was_never_open_is_text() -> None:
+    """There is nothing else to show of it, and nobody to ask."""
+    session = BrowserCloud().session()
+    assert {"text/plain": repr(session)} == session._repr_mimebundle_()
