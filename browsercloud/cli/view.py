@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from browsercloud import BrowserCloud
+from browsercloud import BrowserCloud, UsageError
 
 
 def view(
@@ -43,5 +43,8 @@ def view(
 
 
 async def _link(session_id: str, url: str | None, api_key: str | None, interactive: bool) -> str:
-    async with BrowserCloud(url=url, api_key=api_key) as client:
+    client = BrowserCloud(url=url, api_key=api_key)
+    if client.config.url is None:
+        raise UsageError("say where the session's server is: --url, or BROWSERCLOUD_URL")
+    async with client:
         return await client.sessions.viewer_link(session_id, interactive=interactive)

@@ -38,6 +38,8 @@ async def test_a_session_is_watched_from_code(
         assert opened[0] in capsys.readouterr().out
         await asyncio.to_thread(view, session.id, url=client.url, api_key=key, only_print=True)
         assert len(opened) == 1
+        with pytest.raises(UsageError, match="BROWSERCLOUD_URL"):
+            await asyncio.to_thread(view, session.id)
         with pytest.raises(UsageError):
             await anext(session.frames(max_fps=0))
         shown = session.frames(max_fps=20)
