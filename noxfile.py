@@ -52,6 +52,14 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def jupyterlab(session: nox.Session) -> None:
+    """See a live session in JupyterLab, in a real browser: nox -s jupyterlab [-- FOLDER]."""
+    session.install("-e", ".[tests]", "jupyterlab>=4.5")
+    session.run("browsercloud", "install")
+    session.run("python", "-m", "tests.jupyterlab", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure ours beside the others: nox -s bench [-- ROW … --quick --rounds N --check]."""
     session.install("-e", ".[tests,bench]")

@@ -12,6 +12,7 @@ from browsercloud._later import load
 if TYPE_CHECKING:
     from browsercloud.client.client import BrowserCloud
     from browsercloud.client.live import LiveSession
+    from browsercloud.client.watching import Frame
     from browsercloud.context import Cookie, SessionContext
     from browsercloud.errors import (
         BrowserCloudError,
@@ -60,6 +61,7 @@ __all__ = [
     "Coordinates",
     "Device",
     "Dimensions",
+    "Frame",
     "InvalidRequest",
     "LaunchFailed",
     "LeaseLost",
@@ -91,6 +93,7 @@ __all__ = [
 _HOMES = {
     "browsercloud.client.client": ("BrowserCloud",),
     "browsercloud.client.live": ("LiveSession",),
+    "browsercloud.client.watching": ("Frame",),
     "browsercloud.context": (
         "Cookie",
         "SessionContext",

@@ -73,6 +73,7 @@ def loaded_by(line: str) -> set[str]:
 HEAVY = {
     *("aiohttp", "cattrs", "tenacity", "playwright", "sqlite3", "platformdirs", "structlog"),
     *("prometheus_client", "cyclopts", "rich", "importlib.metadata", "email", "http.client"),
+    *("IPython", "browsercloud.client.notebook"),
 }
 
 

@@ -13,9 +13,9 @@ from urllib.parse import quote_plus, urlsplit
 
 from attrs import field, frozen
 
+from browsercloud.bounds import Bounded, FieldError
 from browsercloud.cdp.connection import CdpError
 from browsercloud.cdp.screencast import Screencast
-from browsercloud.options import Bounded, FieldError
 from browsercloud.wire import invalid, read
 
 CALL_TIMEOUT = 10.0

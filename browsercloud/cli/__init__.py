@@ -21,6 +21,7 @@ app.command("browsercloud.cli.serve:serve", name="serve", help="Run the cloud's 
 app.command("browsercloud.cli.keys:app", name="keys", help="Make, list and revoke API keys.")
 app.command("browsercloud.cli.run:run", name="run", help="Run an existing script in a session.")
 app.command("browsercloud.cli.demo:demo", name="demo", help="Open a live session and show it.")
+app.command("browsercloud.cli.view:view", name="view", help="Look at a live session.")
 app.command("browsercloud.cli.install:install", name="install", help="Install Chromium.")
 app.command("browsercloud.cli.doctor:doctor", name="doctor", help="Say what works here.")
 

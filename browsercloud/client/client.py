@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from os import PathLike
 from types import TracebackType
@@ -100,6 +102,9 @@ class BrowserCloud:
         self.playwright = PlaywrightAdapter(self.config)
         """Playwright for sessions that were made with `sessions.create`."""
 
+        if "IPython" in sys.modules:
+            load("browsercloud.client.notebook").register()
+
         self.puppeteer = PuppeteerAdapter(self.sessions, self.lease)
         """Existing Puppeteer and Playwright scripts, run unchanged in sessions."""
 
@@ -183,7 +188,7 @@ class BrowserCloud:
             error.add_note(f"closing the client failed too: {failure}")
 
     def adapter(self, options: SessionOptions) -> Adapter:
-        """See `live.Owner`."""
+        """See `Owner`."""
         known: dict[AdapterName, Adapter] = {
             AdapterName.PLAYWRIGHT: self.playwright,
             AdapterName.SELENIUM: self.selenium,
@@ -193,8 +198,17 @@ class BrowserCloud:
             self.selenium.require()  # now, with nothing sent
         return known[options.adapter]
 
+    @asynccontextmanager
+    async def apart(self) -> AsyncIterator[Sessions]:
+        """See `Owner`."""
+        transport = await self._transport.apart()
+        try:
+            yield Sessions(transport, self.config)
+        finally:
+            await transport.close()
+
     def adopt(self, live: LiveSession) -> None:
-        """See `live.Owner`."""
+        """See `Owner`."""
         if self._state != "open":
             raise UsageError(
                 "this client is closed"
@@ -204,7 +218,7 @@ class BrowserCloud:
         self._live.add(live)
 
     def disown(self, live: LiveSession) -> None:
-        """See `live.Owner`."""
+        """See `Owner`."""
         self._live.discard(live)
 
     async def _open(self) -> None:

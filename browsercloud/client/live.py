@@ -5,33 +5,32 @@ from __future__ import annotations
 import logging
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 import attrs
 
 from browsercloud._aio import close_all, deadline, join, settle
-from browsercloud.client.adapters.base import Adapter, Connection
+from browsercloud._later import load
+from browsercloud.client.adapters.base import Connection
 from browsercloud.client.adapters.playwright import PlaywrightConnection
 from browsercloud.client.adapters.selenium import SeleniumConnection
-from browsercloud.client.config import ClientConfig
-from browsercloud.client.contexts import Contexts
-from browsercloud.client.lease import Lease
+from browsercloud.client.endings import QUIET_ENDINGS, ended_record, ending
 from browsercloud.client.options import check_session_id
-from browsercloud.client.sessions import OnQueue, Sessions
-from browsercloud.client.transport import ended_error
+from browsercloud.client.owner import Owner
+from browsercloud.client.sessions import OnQueue
+from browsercloud.client.watching import Frame
 from browsercloud.context import SessionContext
 from browsercloud.errors import (
     BrowserCloudError,
     ConnectionFailed,
-    ReleasedElsewhere,
     ServiceError,
     SessionEnded,
     SessionNotFound,
     UsageError,
 )
-from browsercloud.models import Released, ReleaseReason, Session, SessionStatus
+from browsercloud.models import Released, ReleaseReason, Session
 from browsercloud.options import SessionOptions
 
 if TYPE_CHECKING:
@@ -47,28 +46,6 @@ EVIDENCE_PATIENCE = 5.0
 """How long to ask the server why a session has ended, in seconds."""
 
 _NOT_OPEN = "the session is not open; use `async with client.session() as session:`"
-
-_CRASHES = (ReleaseReason.BROWSER_CRASHED, ReleaseReason.OUT_OF_MEMORY)
-_QUIET_ENDINGS = (None, ReleaseReason.USER_REQUESTED, ReleaseReason.BROWSER_CLOSED)
-"""Endings that are no surprise to a body which ended well."""
-
-
-class Owner(Protocol):
-    """What a live session needs of its client."""
-
-    config: ClientConfig
-    sessions: Sessions
-    contexts: Contexts
-    lease: Lease
-
-    def adapter(self, options: SessionOptions) -> Adapter:
-        """What a session with these options is driven with."""
-
-    def adopt(self, live: LiveSession) -> None:
-        """Release *live* when the client is closed; `UsageError` if it is not open."""
-
-    def disown(self, live: LiveSession) -> None:
-        """It has been released."""
 
 
 class LiveSession:
@@ -103,6 +80,13 @@ class LiveSession:
 
     def __repr__(self) -> str:
         return f"<LiveSession {self.id} {self._info.status if self._info else 'not open'}>"
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        """The live view itself, where a notebook shows this."""
+        notebook = load("browsercloud.client.notebook")
+        apart = self._owner.apart if self._released is None else None
+        shown: dict[str, str] = notebook.bundle(repr(self), self._info, apart)
+        return shown
 
     # ------------------------------------------------------------------ what it has
 
@@ -204,9 +188,9 @@ class LiveSession:
             self._left = True
             self._owner.disown(self)
         if error is None or isinstance(error, Exception):
-            ending = await self._surprise(error)
-            if ending is not None:
-                raise ending from error
+            surprise = await self._surprise(error)
+            if surprise is not None:
+                raise surprise from error
 
     async def release(self, *, wait: bool = False) -> Released:
         """End the session, and detach from it. Again is fine.
@@ -233,6 +217,34 @@ class LiveSession:
     async def set_context(self, context: SessionContext | Mapping[str, Any]) -> None:
         """Replace its cookies and storage; see `client.contexts.set`."""
         await self._owner.contexts.set(self.id, context)
+
+    async def screenshot(self, *, format: str = "png", page_id: str | None = None) -> bytes:
+        """A picture of the first tab, or of *page_id*: its viewport, as `png` or `jpeg`.
+
+        Whatever the session is driven with. Raises `SessionEnded`.
+        """
+        return await self._owner.sessions.screenshot(self.id, format=format, page_id=page_id)
+
+    def frames(self, *, max_fps: float | None = None) -> AsyncGenerator[Frame, None]:
+        """What the tab in front shows: now, and whenever it changes, until the session ends.
+
+            async for frame in session.frames(max_fps=5):
+                show(frame.picture)
+
+        At most *max_fps* in a second. A slow consumer gets the newest frame; those between are
+        dropped. Watching keeps no session alive. A loop that is left early closes the connection
+        with the generator, as `contextlib.aclosing` does at once. Raises `SessionEnded` when the
+        session is over already, `ConnectionFailed` when the connection is lost.
+        """
+        return self._owner.sessions.frames(self.id, max_fps=max_fps)
+
+    async def viewer_url(
+        self, *, interactive: bool = False, expires_in: float | None = 3600.0
+    ) -> str:
+        """A link to the live viewer; see `Sessions.viewer_link`."""
+        return await self._owner.sessions.viewer_link(
+            self.id, interactive=interactive, expires_in=expires_in
+        )
 
     async def reconnect(self) -> Page:
         """Attach again after the connection was lost; `page` is the same tab, as it is now.
@@ -306,18 +318,9 @@ class LiveSession:
         if again and released.release_reason is ReleaseReason.USER_REQUESTED:
             released = attrs.evolve(released, already_ended=False)  # by us, the first time
         self._released = released
-        self._info = self._ended_info(released, wait)
+        self._info = ended_record(self._info, released, wait=wait)
         if not released.success:
             raise ServiceError(released.message, code="cleanup_failed")
-
-    def _ended_info(self, released: Released, wait: bool) -> Session | None:
-        if self._info is None or released.release_reason is None:
-            return self._info
-        crashed = released.release_reason in _CRASHES
-        known = wait or released.already_ended
-        gone = SessionStatus.RELEASED if known else SessionStatus.RELEASING
-        status = SessionStatus.FAILED if crashed else gone
-        return attrs.evolve(self._info, status=status, release_reason=released.release_reason)
 
     async def _release_after(self, error: BaseException) -> None:
         """Release without hiding *error*; a cancellation meanwhile comes out all the same."""
@@ -333,7 +336,7 @@ class LiveSession:
             return None
         if not self._released.already_ended:
             return None
-        if error is None and self._released.release_reason in _QUIET_ENDINGS:
+        if error is None and self._released.release_reason in QUIET_ENDINGS:
             return None
         return await self._ending()
 
@@ -348,13 +351,7 @@ class LiveSession:
         if session is None or session.release_reason is None:
             return None
         self._info = session
-        if session.release_reason is ReleaseReason.USER_REQUESTED:
-            return ReleasedElsewhere(
-                f"session {self.id} was released by somebody else",
-                reason=session.release_reason,
-                session=session,
-            )
-        return ended_error(_why(session), session.release_reason, session)
+        return ending(session)
 
     def _playwright(self) -> PlaywrightConnection:
         connection = self._attached()
@@ -384,32 +381,3 @@ class LiveSession:
     def __del__(self, _warn: Any = warnings.warn) -> None:
         if getattr(self, "_begun", False) and not self._left and self._released is None:
             _warn(f"session {self.id} was not released", ResourceWarning, source=self)
-
-
-def _why(session: Session) -> str:
-    """Why a session ended, and what to do about it."""
-    match session.release_reason:
-        case ReleaseReason.TIMEOUT:
-            return (
-                f"session {session.id} ended: its timeout of {session.timeout:g} s was over; give "
-                "it a longer timeout=, or call client.sessions.extend"
-            )
-        case ReleaseReason.INACTIVITY_TIMEOUT:
-            return (
-                f"session {session.id} ended: nothing was asked of its browser for "
-                f"{session.idle_timeout or 0:g} s; give it a longer idle_timeout="
-            )
-        case ReleaseReason.OUT_OF_MEMORY:
-            return (
-                f"session {session.id} ended: its browser used more memory than a session may"
-                f"{_detail(session)}; close pages, or raise the server's --session-memory"
-            )
-        case ReleaseReason.SHUTDOWN:
-            return f"session {session.id} ended: its server was stopped"
-        case ReleaseReason.LEASE_LOST:
-            return f"session {session.id} ended: the server had lost the connection to this client"
-    return f"session {session.id} ended: {session.release_reason}{_detail(session)}"
-
-
-def _detail(session: Session) -> str:
-    return f": {session.error.message}" if session.error is not None else ""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from attrs import frozen
 
 from browsercloud._later import later
-from browsercloud.errors import ConnectionFailed, LaunchFailed, ServiceError
+from browsercloud.errors import BrowserCloudError, ConnectionFailed, LaunchFailed, ServiceError
 
 if TYPE_CHECKING:
     import tenacity
@@ -23,6 +23,18 @@ log = logging.getLogger(__name__)
 
 UNREACHABLE_ATTEMPTS = 5
 """How often in a row a server may be unreachable before that is the answer (about 3 s)."""
+
+
+KNOWN_OUTCOMES = (
+    "invalid_request",
+    "not_authorized",
+    "forbidden",
+    "conflict",
+    "launch_failed",
+    "rate_limited",
+    "too_large",
+)
+"""Codes of a create that made nothing."""
 
 
 @frozen(kw_only=True)
@@ -115,3 +127,15 @@ def _wait(state: tenacity.RetryCallState) -> float:
 def _say(state: tenacity.RetryCallState, what: str) -> None:
     error = state.outcome.exception() if state.outcome is not None else None
     log.info("%s: try %d failed (%s); again", what, state.attempt_number, error)
+
+
+def outcome_unknown(error: BaseException) -> bool:
+    """Whether a session may exist although this try of create failed."""
+    match error:
+        case ConnectionFailed():
+            return error.sent
+        case ServiceError():
+            # Only our server's own words are known; whatever a proxy on the way says is not.
+            return error.code not in KNOWN_OUTCOMES
+        case _:
+            return not isinstance(error, BrowserCloudError)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Unpack
 
 import attrs
@@ -21,14 +21,21 @@ from browsercloud.client.options import (
     check_session_id,
     milliseconds,
 )
-from browsercloud.client.retries import AGAIN_IS_FINE, CHANGES_NOTHING, SAME_ID, Policy, repeat
+from browsercloud.client.retries import (
+    AGAIN_IS_FINE,
+    CHANGES_NOTHING,
+    SAME_ID,
+    Policy,
+    outcome_unknown,
+    repeat,
+)
 from browsercloud.client.transport import Transport, read
+from browsercloud.client.watching import Frame, frames
 from browsercloud.errors import (
     BrowserCloudError,
     Conflict,
     ConnectionFailed,
     NoCapacity,
-    ServiceError,
     SessionNotFound,
 )
 from browsercloud.models import (
@@ -55,17 +62,6 @@ OnQueue = Callable[[int], None]
 
 PLACE_INTERVAL = 0.5
 """How often the place in the line is asked for, in seconds, if anybody wants to know it."""
-
-KNOWN_OUTCOMES = (
-    "invalid_request",
-    "not_authorized",
-    "forbidden",
-    "conflict",
-    "launch_failed",
-    "rate_limited",
-    "too_large",
-)
-"""Codes of a create that made nothing."""
 
 _UNTIL_GONE = {"wait": "true"}
 
@@ -135,7 +131,7 @@ class Sessions:
                     "POST", "/v1/sessions", body=body, timeout=CREATE_REQUEST_TIMEOUT
                 )
             except BaseException as error:
-                maybe_made = maybe_made or _outcome_unknown(error)
+                maybe_made = maybe_made or outcome_unknown(error)
                 raise
             maybe_made = True
             return read(answer, Session)
@@ -238,6 +234,35 @@ class Sessions:
             if following is None:
                 return
             cursor = following
+
+    async def screenshot(
+        self, session_id: str, *, format: str = "png", page_id: str | None = None
+    ) -> bytes:
+        """A picture of a tab; see `LiveSession.screenshot`."""
+        query = {"format": format} | ({} if page_id is None else {"pageId": page_id})
+        path = f"/sessions/{check_session_id(session_id)}/screenshot"
+        return await self._transport.picture(path, query)
+
+    async def viewer_link(
+        self, session_id: str, *, interactive: bool = False, expires_in: float | None = 3600.0
+    ) -> str:
+        """A link to the live viewer, for *expires_in* seconds or (`None`) the session's life.
+
+        It opens nothing else. With *interactive* its holder may reach into the browser.
+        """
+        path = f"/v1/sessions/{check_session_id(session_id)}/viewer"
+        body: dict[str, Any] = {"interactive": interactive}
+        if expires_in is not None:
+            body["expiresIn"] = milliseconds(expires_in)
+        answer = await self._call(AGAIN_IS_FINE, "POST", path, body=body)
+        return str(answer["url"])
+
+    def frames(
+        self, session_id: str, *, max_fps: float | None = None
+    ) -> AsyncGenerator[Frame, None]:
+        """What the session shows, as JPEGs, until it ends; see `LiveSession.frames`."""
+        path = f"/v1/sessions/{check_session_id(session_id)}/viewer/ws?interactive=false"
+        return frames(self._transport, path, max_fps)
 
     async def extend(self, session_id: str, timeout: float) -> Session:
         """Let the session live *timeout* seconds from now. Raises `SessionEnded` if it is over."""
@@ -373,15 +398,3 @@ class Sessions:
             what=f"{method} {path}",
             endpoint=self._transport.url,
         )
-
-
-def _outcome_unknown(error: BaseException) -> bool:
-    """Whether a session may exist although this try of create failed."""
-    match error:
-        case ConnectionFailed():
-            return error.sent
-        case ServiceError():
-            # Only our server's own words are known; whatever a proxy on the way says is not.
-            return error.code not in KNOWN_OUTCOMES
-        case _:
-            return not isinstance(error, BrowserCloudError)

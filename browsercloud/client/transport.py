@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict, TypeGuard, Unpack
 from urllib.parse import urlsplit
 
@@ -61,6 +61,12 @@ class Transport:
             trust_env=urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1"),
         )
 
+    async def apart(self) -> Transport:
+        """Another one to the same server, open, for the loop that runs here."""
+        other = Transport(request_timeout=self._request_timeout)
+        await other.open(self.url, self._headers.get("x-api-key"))
+        return other
+
     async def close(self) -> None:
         """Close every connection. Safe to call twice."""
         if self._http is not None:
@@ -107,6 +113,44 @@ class Transport:
             raise self._failed(f"no answer within {seconds:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             raise self._unreachable(error) from None
+
+    async def picture(self, path: str, query: Mapping[str, str]) -> bytes:
+        """The bytes at *path*. Raises as `exchange` does."""
+        try:
+            async with self._session().get(
+                self.url + path,
+                params=query,
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(total=self._request_timeout),
+                allow_redirects=False,
+            ) as response:
+                body = await response.read()
+                if response.content_type.startswith("image/"):
+                    return body
+                _answer(response, body, self.url)
+                raise self._failed("it answered without a picture")
+        except TimeoutError:
+            raise self._failed(f"no answer within {self._request_timeout:g} s") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._unreachable(error) from None
+
+    async def messages(self, path: str) -> AsyncGenerator[str | bytes, None]:
+        """What a WebSocket says, until it closes. Closing the iterator closes the socket.
+
+        Raises as `exchange` does when it is refused.
+        """
+        try:
+            ws = await self.websocket(path)
+        except ServiceError:
+            # A refused upgrade has lost its words; the same address, asked for plainly, has them.
+            await self.exchange("GET", path)
+            raise
+        try:
+            async for message in ws:
+                if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+                    yield message.data
+        finally:
+            await ws.close()
 
     async def websocket(self, path: str) -> aiohttp.ClientWebSocketResponse:
         """Open a WebSocket, within `request_timeout`. Raises as `request` does."""

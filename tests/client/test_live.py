@@ -505,3 +505,6 @@ async def test_evidence_of_a_crash(client: BrowserCloud, root: Path, site: Site)
     assert evidence.urls == (f"{site.url}/?…",)
     assert "secret" not in repr(evidence)
     assert (evidence.memory or 0) > 20 * 2**20
+    notes = caught.value.__notes__
+    assert "ended by: SIGKILL" in notes
+    assert f"was open: {site.url}/?…" in notes

@@ -1,5 +1,7 @@
 """The public API as a user's code sees it: checked by mypy --strict, never run."""
 
+from contextlib import aclosing
+
 from playwright.async_api import Browser as PlaywrightBrowser
 from playwright.async_api import BrowserContext, Page
 from selenium.webdriver import Remote
@@ -11,6 +13,7 @@ from browsercloud import (
     BrowserCrashed,
     Coordinates,
     Dimensions,
+    Frame,
     LiveDetails,
     LiveSession,
     Permission,
@@ -98,8 +101,22 @@ async def by_id(client: BrowserCloud) -> None:
     async for event in client.sessions.follow(found.id, after=0):
         kind: str = event.type
         print(event.number, event.at, kind, dict(event.details))
+    link: str = await client.sessions.viewer_link(found.id, interactive=True, expires_in=60)
+    picture: bytes = await client.sessions.screenshot(found.id, format="jpeg", page_id=link)
     count: int = await client.sessions.release_all()
-    print(page, live, longer, events, count)
+    print(page, live, longer, events, picture, count)
+
+
+async def watched(session: LiveSession) -> None:
+    """Pictures, once and as they come, and a link to give away."""
+    picture: bytes = await session.screenshot(format="jpeg")
+    async with aclosing(session.frames(max_fps=5)) as frames:
+        async for frame in frames:
+            one: Frame = frame
+            size: tuple[float, float] = one.width, one.height
+            print(one.picture == picture, size, one.page_id)
+    link: str = await session.viewer_url(interactive=True, expires_in=None)
+    print(link)
 
 
 def refused(client: BrowserCloud) -> None:

@@ -12,8 +12,9 @@ from aiohttp import web
 from attrs import field, frozen
 
 from browsercloud._aio import settle
+from browsercloud.bounds import Bounded, FieldError
 from browsercloud.errors import ServiceError
-from browsercloud.options import MAX_TIMEOUT, Bounded, FieldError, Seconds
+from browsercloud.options import MAX_TIMEOUT, Seconds
 from browsercloud.server.operations import BOOLEAN, BROWSER_ERRORS, SWITCHED, Operation, Parameter
 from browsercloud.server.parts import (
     CALLER,
