@@ -59,7 +59,9 @@ class Warm:
     launched: Launched
     kind: Browser
     cdp: CdpConnection
-    page: str
+    session: str
+    """The CDP session of the page, as long as the connection is open."""
+
     window: int
     screen: str
     frame: int
@@ -72,18 +74,18 @@ def needs_fresh(options: SessionOptions) -> bool:
 
 
 async def warm(launched: Launched, kind: Browser, frame: int) -> Warm:
-    """Attach to the first page once and have it drawn. Raises `CdpError`.
+    """Attach to the first page and have it drawn once. Raises `CdpError`.
 
     The page keeps nothing of it. Cancelled, the connection is closed, and the browser as it was.
     """
     cdp = await CdpConnection.open(launched.endpoint)
     try:
         page = await wait_for_page(cdp)
-        session = await _attach(cdp, page)
+        attached = await cdp.send("Target.attachToTarget", {"targetId": page, "flatten": True})
+        session: str = attached["sessionId"]
         window = await cdp.send("Browser.getWindowForTarget", {"targetId": page})
         screens = await cdp.send("Emulation.getScreenInfos", cdp_session_id=session)
         await cdp.send("Runtime.evaluate", DRAWN, session)
-        await cdp.send("Target.detachFromTarget", {"sessionId": session})
     except BaseException:
         await cdp.close()
         raise
@@ -91,7 +93,7 @@ async def warm(launched: Launched, kind: Browser, frame: int) -> Warm:
         launched=launched,
         kind=kind,
         cdp=cdp,
-        page=page,
+        session=session,
         window=window["windowId"],
         screen=screens["screenInfos"][0]["id"],
         frame=frame,
@@ -105,11 +107,13 @@ async def fit(browser: Warm, options: SessionOptions, session_id: str) -> Launch
     once and not one by one. `browser.cdp` is the result's, if that has overrides.
     """
     said: list[Awaitable[Any]] = [browser.cdp.send("Browser.getVersion", timeout=SIGN_OF_LIFE)]
-    if resized(options):
-        # Before the overrides, as a window that changes its size takes an emulated viewport along.
-        await _all([*said, _resize(browser, options)])
-        said = []
     look = look_of(options, browser.launched.product, session_id)
+    if resized(options):
+        said.append(_resize(browser, options))
+        if look.viewport is not None:
+            # First, as a window that changes its size takes an emulated viewport along.
+            await _all(said)
+            said = []
     if options.session_context is not None:
         await _all([*said, put(browser.cdp, options.session_context, at="sessionContext")])
         said = []
@@ -129,24 +133,15 @@ async def _resize(browser: Warm, options: SessionOptions) -> None:
     cdp, size = browser.cdp, options.size
     window = window_size(size, browser.kind, browser.frame)
     screen = screen_around(window, options.stealth)
-    session = await _attach(cdp, browser.page)
     where = {"screenId": browser.screen, "width": screen.width, "height": screen.height}
     bounds = {"width": window.width, "height": window.height}
     await _all(
         [
-            cdp.send("Emulation.updateScreen", where, session),
+            cdp.send("Emulation.updateScreen", where, browser.session),
             cdp.send("Browser.setWindowBounds", {"windowId": browser.window, "bounds": bounds}),
+            until_viewport(cdp, browser.session, Dimensions(window.width, size.height)),
         ]
     )
-    viewport = Dimensions(window.width, size.height)
-    await until_viewport(cdp, session, viewport)
-    await cdp.send("Target.detachFromTarget", {"sessionId": session})
-
-
-async def _attach(cdp: CdpConnection, page: str) -> str:
-    attached = await cdp.send("Target.attachToTarget", {"targetId": page, "flatten": True})
-    session: str = attached["sessionId"]
-    return session
 
 
 async def _all(said: list[Awaitable[Any]]) -> None:

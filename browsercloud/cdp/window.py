@@ -11,6 +11,8 @@ from browsercloud.options import Dimensions
 
 POLL_INTERVAL = 0.01
 RESIZE_PATIENCE = 2.0
+GLANCE = 0.002
+"""Seconds between two looks at a size that is about to change."""
 
 log = logging.getLogger(__name__)
 
@@ -78,4 +80,4 @@ async def until_viewport(cdp: CdpConnection, session: str, wanted: Dimensions) -
         if loop.time() > end:
             log.warning("the viewport is %s and not %s", viewport, wanted)
             return
-        await asyncio.sleep(POLL_INTERVAL)
+        await asyncio.sleep(GLANCE)
