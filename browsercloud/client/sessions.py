@@ -175,20 +175,20 @@ class Sessions:
         self,
         *,
         status: SessionStatus | str | None = None,
+        name: str | None = None,
+        build: str | None = None,
         metadata: Mapping[str, str] | None = None,
         limit: int = 50,
         cursor_id: str | None = None,
     ) -> SessionList:
         """One page of sessions, newest first, at most *limit* (1 to 100).
 
-        *metadata* keeps the sessions that have all these labels; *cursor_id* continues after that
-        session: pass the page's `next_cursor` until it is `None`.
+        *status*, *name*, *build* and *metadata* keep the sessions that have all of these;
+        *cursor_id* continues after that session: pass the page's `next_cursor` until it is `None`.
         """
-        query = {"limit": str(limit)}
-        if status is not None:
-            query["status"] = str(status)
-        if cursor_id is not None:
-            query["cursorId"] = cursor_id
+        wanted = {"status": status, "name": name, "build": build, "cursorId": cursor_id}
+        query = {key: str(value) for key, value in wanted.items() if value is not None}
+        query["limit"] = str(limit)
         for key, value in (metadata or {}).items():
             query[f"metadata.{key}"] = value
         return read(

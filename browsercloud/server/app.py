@@ -27,6 +27,7 @@ from browsercloud.server.metrics import Figures, Metrics
 from browsercloud.server.openapi import describe
 from browsercloud.server.parts import PARTS, Parts
 from browsercloud.server.routes import TABLE, add_routes
+from browsercloud.server.routes.dashboard import FAILURES, Failures
 from browsercloud.server.routes.health import version
 from browsercloud.server.runner import Runner, quiet_logger
 from browsercloud.server.sessions import Sessions
@@ -81,6 +82,7 @@ def make_app(config: ServerConfig, engine: Engine, store: Store) -> web.Applicat
         _interface,
     )
     app[PARTS] = here
+    app[FAILURES] = Failures()
 
     async def life(_: web.Application) -> AsyncIterator[None]:
         # As many connections as there are drivers; they stay open for as long as those drive.

@@ -90,6 +90,11 @@ class Keyring:
         """The known key with this id; `None` for one that is unknown or revoked."""
         return self._use(self._by_id.get(key_id))
 
+    def configured(self, digest: str) -> KnownKey | None:
+        """The configured key, if its hash begins with *digest*."""
+        found = next(iter(self._configured.items()), None)
+        return found[1] if found is not None and found[0].startswith(digest) else None
+
     def limits(self, project: str) -> Limits:
         """What the project may do."""
         return self._limits.get(project, NO_LIMITS)

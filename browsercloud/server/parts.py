@@ -193,6 +193,17 @@ def over(session: Session) -> SessionEnded:
     )
 
 
+def named_session(request: web.Request) -> str | None:
+    """The session that a token would have to open; `None` when the text names none."""
+    text = request.match_info.get("session_id", request.query.get("sessionId"))
+    if text is None and "token" in request.query:
+        raise invalid([("sessionId", "required: the id of the session that the token opens")])
+    try:
+        return read_session_id(text)
+    except ValueError:
+        return None
+
+
 def hung_up(request: web.Request) -> bool:
     """Whether nobody is there any more to be answered."""
     return request.transport is None or request.transport.is_closing()

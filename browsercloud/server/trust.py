@@ -2,8 +2,10 @@
 
 A **key** belongs to a project and opens everything of it. A **token** opens one session (its CDP
 socket, its record, its pages) and nothing else. It is the HMAC of the session's id and of the id of
-the key that it was handed out to: nothing is stored, and it dies with either. **Host and Origin**
-keep web pages out: a browser always sends an Origin with an upgrade, programs send none.
+the key that it was handed out to: nothing is stored, and it dies with either. A **login** is a
+cookie for the dashboard: it stands for a key, expires, and counts only for what its own pages ask.
+**Host and Origin** keep web pages out: a browser always sends an Origin with an upgrade, programs
+none.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import ipaddress
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 import attrs
@@ -29,7 +31,18 @@ from attrs import field, frozen
 from browsercloud.errors import NotAuthorized, ServiceError, UsageError
 from browsercloud.server.config import DEFAULT_PROJECT, ServerConfig
 from browsercloud.server.keyring import Keyring, KnownKey
+from browsercloud.server.keys import hash_key
 
+LOGIN = "browsercloud_login"
+"""Name of the dashboard's cookie."""
+
+LOGIN_FOR = 12 * 3600
+"""Seconds for which one is logged in."""
+
+DIGEST = 16
+"""Characters of the configured key's hash that stand for it in a login: it has no id."""
+
+SAFE = ("GET", "HEAD")
 SCOPE = re.compile(r"(reach|watch)-([0-9]{1,11})\.")
 
 
@@ -97,6 +110,39 @@ class Trust:
         signed = self.token(f"{session_id}.{scope}", key_id)
         return f"{scope}.{signed}"
 
+    def login(self, key: str) -> str:
+        """The value of a cookie that stands for the key. Raises `NotAuthorized` for a wrong one."""
+        known = self._keyring.find(key)
+        if known is None:
+            raise NotAuthorized("unknown API key")
+        signed = f"{known.id or hash_key(key)[:DIGEST]}.{int(time.time()) + LOGIN_FOR}"
+        return f"{signed}.{self.token(f'login.{signed}')}"
+
+    def logged_in(self, request: web.Request) -> Caller | None:
+        """Whose login the request carries, if it comes from a page of ours; `None` if nobody's."""
+        name, _, rest = request.cookies.get(LOGIN, "").partition(".")
+        expires, _, signature = rest.partition(".")
+        expected = self.token(f"login.{name}.{expires}").encode()
+        if not hmac.compare_digest(signature.encode("utf-8", "surrogateescape"), expected):
+            return None
+        known = self._keyring.by_id(name) or self._keyring.configured(name)
+        if known is None or float(expires) < time.time() or not self.from_our_pages(request):
+            return None
+        return Caller(known.project, known.id, known.revoked)
+
+    def from_our_pages(self, request: web.Request) -> bool:
+        """Whether a browser says so, or the request changes nothing and no browser says otherwise.
+
+        By `Sec-Fetch-Site`, else `Origin`: https://www.w3.org/TR/fetch-metadata/.
+        """
+        origin, site = request.headers.get("Origin"), request.headers.get("Sec-Fetch-Site")
+        if site is not None:  # a page that tells no referrer has the origin `null` in its forms
+            navigates = site == "none" and request.method in SAFE
+            return site == "same-origin" or navigates
+        if origin is not None:
+            return _same_place(origin, request.headers.get("Host", ""))
+        return request.method in SAFE and not is_upgrade(request)
+
     def admit(
         self,
         request: web.Request,
@@ -124,10 +170,9 @@ class Trust:
         if self._no_auth:
             return Caller(DEFAULT_PROJECT)
         keys = [*_keys(request), *([] if key is None else [key])]
-        for one in keys:
-            known = self._keyring.find(one)
-            if known is not None:
-                return Caller(known.project, known.id, known.revoked)
+        caller = self._owner(keys) if keys else self.logged_in(request)
+        if caller is not None:
+            return caller
         for one in keys if opens in (Opens.SESSION, Opens.VIEWER) else ():
             # WebDriver clients know one header only: Basic, with the token as the password.
             with contextlib.suppress(NotAuthorized):
@@ -137,6 +182,12 @@ class Trust:
             if keys
             else "no key or token; send the API key as the header x-api-key"
         )
+
+    def _owner(self, keys: Sequence[str]) -> Caller | None:
+        for one in keys:
+            if (known := self._keyring.find(one)) is not None:
+                return Caller(known.project, known.id, known.revoked)
+        return None
 
     def _holder(self, token: str, session_id: str | None) -> Caller:
         _, dot, key_id = token.partition(".")

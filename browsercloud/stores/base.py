@@ -22,18 +22,36 @@ class SessionRow:
     """What the engine needs to find the browser again; `None` before it has started."""
 
 
+Label = tuple[str, str]
+"""What sessions are found by: `name`, `build`, or `.KEY` for their metadata, and its value."""
+
+
+def labels_of(of: Session | Query) -> frozenset[Label]:
+    """The labels of a session, or those that a query asks for."""
+    named = (("name", of.name), ("build", of.build))
+    labels = [(f".{key}", value) for key, value in of.metadata.items()]
+    return frozenset([*labels, *((name, value) for name, value in named if value is not None)])
+
+
 @frozen(kw_only=True)
 class Query:
     """Which sessions to list, newest first."""
 
     project: str
     status: SessionStatus | None = None
+    name: str | None = None
+    build: str | None = None
     metadata: Mapping[str, str] = field(factory=dict)
     """Every key must be there with this value."""
 
     limit: int = 50
     cursor_id: str | None = None
     """Strictly after this session, whether it still lives or has ended."""
+
+    @property
+    def labels(self) -> frozenset[Label]:
+        """All that the sessions have to have."""
+        return labels_of(self)
 
 
 @frozen(kw_only=True)

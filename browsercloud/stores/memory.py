@@ -12,7 +12,7 @@ from operator import attrgetter
 import attrs
 
 from browsercloud.models import Session, SessionEvent, SessionStatus
-from browsercloud.stores.base import KeyRow, Limits, Query, SessionRow
+from browsercloud.stores.base import KeyRow, Label, Limits, Query, SessionRow, labels_of
 
 MAX_ENDED = 10_000
 MAX_TOMBSTONES = 10_000
@@ -65,7 +65,7 @@ class MemoryStore:
         Several labels at once cost as much as the rarest of them has sessions.
         """
         numbers = self._shelves.of(query)
-        if len(query.metadata) > 1:
+        if len(query.labels) > 1:
             numbers = [number for number in numbers if _labelled(self._rows[number], query)]
         end = len(numbers)
         if query.cursor_id is not None:
@@ -164,10 +164,10 @@ def _ended_at(session: Session) -> datetime:
 
 
 def _labelled(row: SessionRow, query: Query) -> bool:
-    return query.metadata.items() <= row.session.metadata.items()
+    return query.labels <= labels_of(row.session)
 
 
-_Shelf = tuple[str, tuple[str, str] | None, SessionStatus | None]
+_Shelf = tuple[str, Label | None, SessionStatus | None]
 """A project's rows, of those the ones with a label, of those the ones in a status."""
 
 
@@ -179,7 +179,7 @@ class _Shelves:
 
     def of(self, query: Query) -> Sequence[int]:
         """Those that the query asks for; of several labels only the rarest is heeded."""
-        labels = query.metadata.items() or (None,)
+        labels = query.labels or (None,)
         shelves = (self._numbers.get((query.project, label, query.status), []) for label in labels)
         return min(shelves, key=len)
 
@@ -198,6 +198,6 @@ class _Shelves:
 def _shelves_of(row: SessionRow | None) -> set[_Shelf]:
     if row is None:
         return set()
-    labels = (None, *row.session.metadata.items())
+    labels = (None, *labels_of(row.session))
     statuses = (None, row.session.status)
     return {(row.project, label, status) for label in labels for status in statuses}

@@ -136,3 +136,10 @@ CREATE TRIGGER session_gone_with_events AFTER DELETE ON sessions
 BEGIN
     DELETE FROM events WHERE session = OLD.number;
 END;
+
+-- version 4
+-- A session is found by its name and its build too, under 'name' and 'build'.
+INSERT INTO labels (number, name, value, project, status)
+SELECT s.number, found.key, found.value, s.project, s.status
+FROM sessions AS s, json_each(s.record) AS found
+WHERE found.key IN ('name', 'build') AND found.type = 'text';

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from browsercloud.models import CreateRequest, Session, SessionEvent
-from browsercloud.stores.base import KeyRow, Limits, Query, SessionRow
+from browsercloud.stores.base import KeyRow, Limits, Query, SessionRow, labels_of
 from browsercloud.stores.database import Database
 from browsercloud.stores.seal import Seal
 from browsercloud.wire import dump, load
@@ -181,8 +181,7 @@ def _put(db: sqlite3.Connection, row: SessionRow, seal: Seal) -> None:
 
 def _label(db: sqlite3.Connection, number: int, row: SessionRow) -> None:
     """Let the row be found by its labels. They hardly ever change after the first time."""
-    names = [_EVERY, *((f".{key}", value) for key, value in row.session.metadata.items())]
-    wanted = {(row.project, name, value) for name, value in names}
+    wanted = {(row.project, *label) for label in (_EVERY, *labels_of(row.session))}
     sql = "SELECT project, name, value FROM labels WHERE number = ?"
     if wanted != set(db.execute(sql, (number,))):
         db.execute("DELETE FROM labels WHERE number = ?", (number,))
@@ -206,7 +205,7 @@ def _list(db: sqlite3.Connection, query: Query, seal: Seal) -> tuple[Sequence[Se
         if cursor is None:
             raise KeyError(query.cursor_id)
         before = cursor[0]
-    filters = [(f".{key}", value) for key, value in query.metadata.items()] or [_EVERY]
+    filters = [*query.labels] or [_EVERY]
     # The rarest label leads, and the others are looked up for each session that it finds.
     counted = sorted((_count(db, query, name, value), name, value) for name, value in filters)
     filters = [(name, value) for _, name, value in counted]

@@ -15,11 +15,12 @@ from browsercloud.server.operations import (
     Answer,
     Operation,
 )
-from browsercloud.server.parts import CALLER, parts
+from browsercloud.server.parts import CALLER, named_session, parts
 from browsercloud.server.routes import (
     capacity,
     computer,
     contexts,
+    dashboard,
     docs,
     events,
     health,
@@ -30,7 +31,6 @@ from browsercloud.server.routes import (
 )
 from browsercloud.server.routes.later import NOT_YET
 from browsercloud.server.trust import Opens
-from browsercloud.wire import invalid, read_session_id
 
 ANYONE, KEY, SESSION, VIEWER = Opens.ANYONE, Opens.KEY, Opens.SESSION, Opens.VIEWER
 
@@ -106,7 +106,9 @@ TABLE = (
     Route("GET", f"{ONE}/playwright", gateway.playwright, CDP, SESSION),
     Route("GET", f"{ONE}/json/version", gateway.version, VERSION, SESSION),
     Route("GET", f"{ONE}/json/version/", gateway.version, VERSION, SESSION),
-    Route("GET", "/", sockets.steel, sockets.STEEL, SESSION),
+    Route("GET", "/", dashboard.home, dashboard.HOME, ANYONE),
+    Route("POST", "/login", dashboard.login, dashboard.ENTER, ANYONE, html=True),
+    Route("POST", "/logout", dashboard.logout, dashboard.LEAVE, ANYONE, html=True),
     Route("GET", "/puppeteer", sockets.puppeteer, sockets.PUPPETEER, key_in=sockets.key_in),
     Route("POST", f"{DRIVE}/session", webdriver.create, W3C, ANYONE, w3c=True),
     Route("GET", f"{DRIVE}/status", webdriver.status, W3C, ANYONE, w3c=True),
@@ -149,20 +151,9 @@ def add_routes(app: web.Application) -> None:
 
 def _guarded(route: Route) -> Handler:
     async def guarded(request: web.Request) -> web.StreamResponse:
-        named = _named_session(request) if route.opens in (SESSION, VIEWER) else None
+        named = named_session(request) if route.opens in (SESSION, VIEWER) else None
         key = route.key_in(request)
         request[CALLER] = parts(request).trust.admit(request, route.opens, named, key=key)
         return await route.handler(request)
 
     return guarded
-
-
-def _named_session(request: web.Request) -> str | None:
-    """The session that a token would have to open; `None` when the text names none."""
-    text = request.match_info.get("session_id", request.query.get("sessionId"))
-    if text is None and "token" in request.query:
-        raise invalid([("sessionId", "required: the id of the session that the token opens")])
-    try:
-        return read_session_id(text)
-    except ValueError:
-        return None

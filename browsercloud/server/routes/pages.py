@@ -42,7 +42,7 @@ HEADERS = {
 }
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'"
+    "connect-src 'self'; base-uri 'none'"
 )
 
 _FORMATS = {"jpeg": "image/jpeg", "png": "image/png"}
@@ -50,6 +50,7 @@ _ASSETS = {
     "style.css": "text/css",
     "page.js": "text/javascript",
     "viewer.js": "text/javascript",
+    "dashboard.js": "text/javascript",
     "docs.css": "text/css",
     "docs.js": "text/javascript",
 }
@@ -66,7 +67,7 @@ _PAGE_ID = Parameter("pageId", "The tab; the first one by default.")
 
 DEBUG = Operation(answers={200: _PAGE}, errors=("session_ended",))
 _CONTROLS = Parameter("showControls", "`false` leaves the bars out.", BOOLEAN)
-_THEME = Parameter(
+THEME = Parameter(
     "theme", "As the system has it by default.", {"type": "string", "enum": ["light", "dark"]}
 )
 VIEWER = Operation(
@@ -75,7 +76,7 @@ VIEWER = Operation(
         Parameter("pageIndex", "The tab, by its place from 0.", {"type": "integer", "minimum": 0}),
         Parameter("interactive", "`false` only shows.", BOOLEAN),
         _CONTROLS,
-        _THEME,
+        THEME,
     ),
     answers={200: _PAGE},
     errors=("session_ended",),
@@ -116,9 +117,7 @@ async def viewer(request: web.Request) -> web.Response:
     bare = not boolean("showControls", given.get("showControls", "true"))
     boolean("interactive", given.get("interactive", "true"))
     wanted_page(given)
-    theme = given.get("theme")
-    if theme not in (None, "light", "dark"):
-        raise invalid([("theme", "must be light or dark")])
+    theme = theme_of(given)
     session = await _live_record(request)
     return page(
         "viewer.html",
@@ -126,9 +125,17 @@ async def viewer(request: web.Request) -> web.Response:
         name=escape(session.name or session.id),
         status=escape(session.status),
         bar="hidden" if bare else "",
-        theme="" if theme is None else f'data-theme="{theme}"',
+        theme=theme,
         frames="*",  # whoever has the link may show it in a page of their own
     )
+
+
+def theme_of(given: Mapping[str, str]) -> str:
+    """The attribute for what `theme` of a query says. Raises `InvalidRequest`."""
+    theme = given.get("theme")
+    if theme not in (None, "light", "dark"):
+        raise invalid([("theme", "must be light or dark")])
+    return "" if theme is None else f'data-theme="{theme}"'
 
 
 def wanted_page(given: Mapping[str, str]) -> tuple[str | None, int | None]:
@@ -184,7 +191,9 @@ def errors_as_html(handler: Handler) -> Handler:
     return readable
 
 
-_MESSAGES = {401: "Open the whole link: it ends with ?token= and the session's token."}
+_MESSAGES = {
+    401: "Open the whole link: it ends with ?token= and the session's token. Or log in first, at /."
+}
 _TITLES = {
     401: "This link does not open the session",
     404: "There is no such session",
@@ -271,13 +280,16 @@ def _words(name: str, value: Any) -> str:
             return str(value)
 
 
-def page(template: str, *, frames: str = "'self'", **values: str) -> web.Response:
+def page(
+    template: str, *, frames: str = "'self'", forms: str = "'none'", **values: str
+) -> web.Response:
     """A page of the folder `pages`; what comes from outside has to be escaped before.
 
-    *frames* says whose pages may show it inside theirs.
+    *frames* says whose pages may show it inside theirs, *forms* where its forms may be sent.
     """
     text = Template(_file(template)).substitute(values)
-    policy = {"Content-Security-Policy": f"{POLICY}; frame-ancestors {frames}"}
+    rules = f"{POLICY}; frame-ancestors {frames}; form-action {forms}"
+    policy = {"Content-Security-Policy": rules}
     headers = HEADERS | policy
     return web.Response(text=text, content_type="text/html", charset="utf-8", headers=headers)
 

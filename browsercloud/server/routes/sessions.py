@@ -90,6 +90,8 @@ LIST = Operation(
         Parameter(
             "status", "Only those.", {"type": "string", "enum": [str(s) for s in SessionStatus]}
         ),
+        Parameter("name", "Only those of this name."),
+        Parameter("build", "Only those of this build."),
         Parameter(
             "limit",
             "How many at most.",
@@ -276,7 +278,15 @@ def read_query(owner: str, given: dict[str, str]) -> Query:
     if found:
         raise invalid(found)
     labels = {name.removeprefix(_LABEL): v for name, v in given.items() if name.startswith(_LABEL)}
-    return Query(project=owner, status=status, metadata=labels, limit=int(limit), cursor_id=cursor)
+    return Query(
+        project=owner,
+        status=status,
+        name=given.get("name"),
+        build=given.get("build"),
+        metadata=labels,
+        limit=int(limit),
+        cursor_id=cursor,
+    )
 
 
 def boolean(name: str, text: str) -> bool:
