@@ -262,12 +262,12 @@ def from_storage_state(state: Mapping[str, Any]) -> dict[str, Any]:
             ) from None
         if unknown:
             raise FieldError(f"origins[{number}].{min(unknown)}", "unknown field")
-        if origin in local.keys() | databases.keys():
-            raise FieldError(f"origins[{number}].origin", f"{origin} is there twice")
-        if items:
-            local[origin] = items
-        if each.get("indexedDB"):
-            databases[origin] = each["indexedDB"]
+        if items:  # an origin may be there twice
+            local[origin] = local.get(origin, {}) | items
+        if isinstance(each.get("indexedDB"), list):
+            databases[origin] = databases.get(origin, []) + each["indexedDB"]
+        elif each.get("indexedDB") is not None:
+            raise FieldError(f"origins[{number}].indexedDB", "must be a list")
     more = {name: value for name, value in state.items() if name != "origins"}
     return {**more, "localStorage": local, "indexedDB": databases}
 

@@ -11,13 +11,15 @@ from attrs import frozen
 
 from browsercloud._aio import give_up
 from browsercloud.cdp.connection import CdpClosed, CdpConnection, CdpError
-from browsercloud.cdp.look import PAGES, Call, Look
+from browsercloud.cdp.look import Call, Look
 from browsercloud.cdp.shared import SharedClock
 from browsercloud.options import Dimensions
 
 AUTO_ATTACH = {"autoAttach": True, "waitForDebuggerOnStart": True, "flatten": True}
 RUN: Call = ("Runtime.runIfWaitingForDebugger", {})
 OVERRIDE_TIMEOUT = 10.0
+LISTENING_PATIENCE = 1.0
+"""Seconds that a new target waits until it has taken all it is told, and then runs anyway."""
 
 log = logging.getLogger(__name__)
 
@@ -82,19 +84,21 @@ class PageOverrides:
         if kind == "page" and self._windows is not None:
             await self._enlarge(target["targetId"], self._windows)
         calls = [*self._look.calls(kind, waits=waits), ("Target.setAutoAttach", AUTO_ATTACH)]
-        said: list[Awaitable[Any]] = [self._allow(target.get("browserContextId"))]
+        said: list[Awaitable[Any]] = [
+            self._allow(target.get("browserContextId")),
+            self._say(f"a {kind}", session, calls),
+        ]
         if self._clock is not None:
-            clock = self._clock.tell(session, target)
-            if kind in PAGES:  # it may move to another process, and needs its own by then
-                said.append(self._say(f"a {kind}", session, calls))
-                said.append(_then(clock, self._say(f"a {kind}", session, [RUN])))
-                await asyncio.gather(*said)
-                return
-            said.append(clock)
-        # Sent together, as a target that waits answers some calls only when it runs. They are
-        # carried out in this order.
-        said.append(self._say(f"a {kind}", session, [*calls, RUN]))
-        await asyncio.gather(*said)
+            said.append(self._clock.tell(session, target))
+        telling = asyncio.gather(*said)
+        try:
+            if waits:
+                # What has not been answered by then may miss a page that moves to another process.
+                await asyncio.wait({telling}, timeout=LISTENING_PATIENCE)
+            await self._say(f"a {kind}", session, [RUN])
+            await telling
+        finally:
+            telling.cancel()
 
     async def _allow(self, context: str | None) -> None:
         """Grant what the session grants in a context that a client has made, too."""
@@ -130,8 +134,3 @@ class PageOverrides:
             await self._cdp.send("Browser.setWindowBounds", where, timeout=OVERRIDE_TIMEOUT)
         except CdpError as error:  # it has closed meanwhile
             log.debug("the size of a new window: %s", error)
-
-
-async def _then(first: Awaitable[Any], second: Awaitable[Any]) -> None:
-    await first
-    await second

@@ -59,7 +59,7 @@ async def test_others_are_not_limited_by_it(cloud: Cloud) -> None:
 
 async def test_a_limit_holds_for_creates_at_once(start_cloud: StartCloud) -> None:
     """Those that are still starting count."""
-    cloud = await start_cloud(SlowEngine(0.05), create_wait=0.3)
+    cloud = await start_cloud(SlowEngine(0.05), create_wait=1.0)
     await limited(cloud, max_sessions=3)
     calls = [cloud.call("POST", "/v1/sessions", json={}) for _ in range(10)]
     statuses = sorted(status for status, _ in await asyncio.gather(*calls))
