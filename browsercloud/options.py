@@ -56,12 +56,18 @@ LATER_OPTIONS: Mapping[str, str] = {
     "credentials": "credentials",
     "namespace": "namespace",
     "debugConfig": "debug",
-    "record": "record",
 }
 """Options that the contract names and this version does not offer: wire name to Python name.
 
 Each is refused by name, never ignored.
 """
+
+
+class Record(StrEnum):
+    """What is kept of what happens in a session's pages."""
+
+    EVENTS = "events"
+    NONE = "none"
 
 
 class Browser(StrEnum):
@@ -260,6 +266,12 @@ class SessionOptions:
     """Cookies and storage that are there before the first page; none unless told.
 
     Playwright's `storage_state` is good too. What it holds is shown nowhere.
+    """
+
+    record: Record = Record.EVENTS
+    """`events` keeps what happens in the pages: addresses, console, requests, never their content.
+
+    Of browsers that are started here; of one of your own, or a vendor's, only its life is kept.
     """
 
     name: str | None = field(default=None, validator=Bounded(_label, _LABEL))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from attrs import define
@@ -69,19 +69,24 @@ class PageUrls:
         """
         return tuple(self._origins)
 
-    def open(self, endpoint: str) -> None:
+    def open(
+        self, endpoint: str, also: Callable[[CdpConnection], Awaitable[None]] | None = None
+    ) -> None:
         """Begin to watch the browser at *endpoint* in the background; a second call does nothing.
 
-        Whoever opened it closes it, also after the browser is gone.
+        Whoever opened it closes it, also after the browser is gone. *also* is given the connection,
+        for what else is to be heard on it.
         """
         if self._watching is None:
-            self._watching = asyncio.create_task(self._watch(endpoint), name="page urls")
+            self._watching = asyncio.create_task(self._watch(endpoint, also), name="page urls")
 
     async def close(self) -> None:
         """Let go of the browser. `urls` stays as it is. Safe to call twice."""
         await stop_task(self._watching)
 
-    async def _watch(self, endpoint: str) -> None:
+    async def _watch(
+        self, endpoint: str, also: Callable[[CdpConnection], Awaitable[None]] | None
+    ) -> None:
         try:
             async with await CdpConnection.open(endpoint) as browser:
                 browser.on("Target.targetCreated", self._changed)
@@ -90,6 +95,8 @@ class PageUrls:
                 await browser.send(
                     "Target.setDiscoverTargets", {"discover": True, "filter": _PAGES}
                 )
+                if also is not None:
+                    await also(browser)
                 await join(browser.closed)
                 self._forget_closed()
                 self._gone = True

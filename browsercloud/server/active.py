@@ -12,6 +12,7 @@ import attrs
 from browsercloud._aio import join
 from browsercloud.cdp.capture import PageUrls
 from browsercloud.cdp.input import Mouse
+from browsercloud.cdp.timeline import PageEvent, Timeline
 from browsercloud.engines.base import BrowserHandle
 from browsercloud.errors import (
     BrowserCloudError,
@@ -23,15 +24,18 @@ from browsercloud.errors import (
     SessionNotFound,
 )
 from browsercloud.models import CreateRequest, ReleaseReason, Session, SessionFailure, SessionStatus
+from browsercloud.options import Record
 from browsercloud.server.admission import Ticket
 from browsercloud.server.journal import Journal
 from browsercloud.server.records import first_record
 from browsercloud.server.seeds import Seeds
 from browsercloud.server.traffic import Traffic
+from browsercloud.stealth import disguised
 from browsercloud.stores.base import SessionRow
 
 log = logging.getLogger(__name__)
 
+REACH_PAUSE = 1.0
 HANG_UP_CHECK = 1.0
 """How often a create that waits looks whether its client is still there, in seconds."""
 
@@ -58,6 +62,8 @@ class ActiveSession:
 
         self.handle: BrowserHandle | None = None
         self.pages = PageUrls()
+        self._timeline: Timeline | None = None
+        self._reached: dict[str, float] = {}
         self.mouse = Mouse()
         given = request.options.session_context
         self.seeds = Seeds(given.session_storage if given is not None else {})
@@ -99,6 +105,28 @@ class ActiveSession:
             raise RuntimeError(f"session {self.id} is registered without a ticket")
         return self.ticket
 
+    def watch(self, endpoint: str) -> None:
+        """See which pages the browser has open, and what happens there if that is to be kept."""
+        options = self.request.options
+        if options.record is Record.EVENTS and options.custom_websocket_url is None:
+            note = lambda kind, details: self.note(kind, **details)  # noqa: E731
+            self._timeline = Timeline(note, console=not disguised(options.stealth))
+            self.pages.open(endpoint, self._timeline.begin)
+        else:
+            self.pages.open(endpoint)
+
+    def reached_in(self, how: str) -> None:
+        """Somebody has; at most once a second is kept of each kind, and never what was typed."""
+        now = asyncio.get_running_loop().time()
+        if self._timeline is not None and now > self._reached.get(how, 0) + REACH_PAUSE:
+            self._reached[how] = now
+            self.note(PageEvent.INPUT, kind=how)
+
+    async def close_timeline(self) -> None:
+        """Keep nothing more of what happens in the pages. Safe to call twice."""
+        if self._timeline is not None:
+            self._timeline.close()
+
     @property
     def end(self) -> asyncio.Task[SessionFailure | None]:
         """Its close, which has begun."""
@@ -113,7 +141,7 @@ class ActiveSession:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         return await join(self.end) if wait or self.end.done() else None
 
-    def note(self, kind: str, **details: object) -> None:
+    def note(self, kind: str, /, **details: object) -> None:
         """Add an event to its journal.
 
         Without a row of its own it has none: the id may be an ended session's, even another

@@ -170,7 +170,7 @@ class Life:
             lambda done: self._end(active.id, *records.browser_gone(done.result()))
         )
         if handle.endpoint:
-            active.pages.open(handle.endpoint)
+            active.watch(handle.endpoint)
         if active.request.lease_id is not None:
             self._leases.hold(active.project, active.request.lease_id)
 
@@ -218,6 +218,7 @@ class Life:
         grace = 0 if reason in records.CRASHED else self.patience.stop_grace
         closers = [
             active.seeds.close,
+            active.close_timeline,
             active.pages.close,  # whoever waits for the browser to be told need not wait for it
             lambda: self._stop_browser(active, grace=grace),
             lambda: evidence.weigh(active, self._engine),

@@ -162,10 +162,10 @@ def _needed(bodies: Mapping[type | UnionType, JsonSchema], row: Route, schemas: 
 
 
 def _security(row: Route) -> list[_Needs]:
-    if row.opens is Opens.ANYONE:
-        return []
     token: list[_Needs] = [{"token": []}] if row.opens is Opens.SESSION else []
     in_query: list[_Needs] = [{"keyInQuery": []}] if 101 in row.about.answers else []
+    if row.opens is Opens.ANYONE:
+        return [{}, *in_query] if in_query else []
     return [*_HEADER_KEYS, *token, *in_query]
 
 

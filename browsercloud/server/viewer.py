@@ -119,6 +119,7 @@ class Viewer:
         try:
             event = read_event(json.loads(text))
             self._session.traffic.last = asyncio.get_running_loop().time()
+            self._session.reached_in(type(event).__name__.removesuffix("Event").lower())
             await do(self._cast, event)
         except InvalidRequest as error:
             return error.message

@@ -50,6 +50,7 @@ async def computer(request: web.Request) -> web.Response:
     endpoint = await endpoint_of(found)
     loop = asyncio.get_running_loop()
     found.traffic.last = loop.time()
+    found.reached_in(type(action).__name__.lower())
     try:
         done = await while_it_lives(found, _do(request, endpoint, action, found))
     finally:

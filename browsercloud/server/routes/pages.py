@@ -42,7 +42,7 @@ HEADERS = {
 }
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; base-uri 'none'"
+    "connect-src 'self'; frame-src 'self'; base-uri 'none'"
 )
 
 _FORMATS = {"jpeg": "image/jpeg", "png": "image/png"}
@@ -65,11 +65,11 @@ _HIDDEN = (
 _PAGE = Answer("The page.", media_type="text/html")
 _PAGE_ID = Parameter("pageId", "The tab; the first one by default.")
 
-DEBUG = Operation(answers={200: _PAGE}, errors=("session_ended",))
 _CONTROLS = Parameter("showControls", "`false` leaves the bars out.", BOOLEAN)
 THEME = Parameter(
     "theme", "As the system has it by default.", {"type": "string", "enum": ["light", "dark"]}
 )
+DEBUG = Operation(query=(THEME,), answers={200: _PAGE}, errors=("session_ended",))
 VIEWER = Operation(
     query=(
         _PAGE_ID,
@@ -99,15 +99,20 @@ ASSET = Operation(
 
 
 async def debug(request: web.Request) -> web.Response:
-    """The session's page: its record, its open tabs, its picture."""
-    query(request, ())
-    session = await _live_record(request)
+    """The session's page: its record, its live picture, what happens in it, and how it ended.
+
+    With a key or a login also after the end; a token has died with the session.
+    """
+    theme = theme_of(query(request, DEBUG.names))
+    session = await record(request, session_id(request))
     return page(
         "session.html",
         id=escape(session.id),
         name=escape(session.name or session.id),
         status=escape(session.status),
         record=_rows(session),
+        over="data-over" if session.status.ended else "",
+        theme=theme,
     )
 
 

@@ -151,8 +151,10 @@ async def test_a_person_finds_and_releases_a_session(real_cloud: Cloud, person: 
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: problems.append(str(error)))
     await page.goto(f"{real_cloud.url}/")
+    await page.locator("#key:focus").wait_for()
     await page.keyboard.type(KEY)
     await page.keyboard.press("Enter")
+    await page.get_by_role("search").wait_for()
     everything = ["two", NASTY, "the onlooker's"]
     await until_listed(page, everything)
     assert await page.title() == "Sessions · browsercloud"
