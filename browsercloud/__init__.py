@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         SessionList,
         SessionStatus,
     )
-    from browsercloud.options import Adapter, Browser, Dimensions, SessionOptions
+    from browsercloud.options import Adapter, Browser, Dimensions, Record, SessionOptions
     from browsercloud.stealth import Stealth
     from browsercloud.wanted import Coordinates, Device, Permission
 
@@ -71,6 +71,7 @@ __all__ = [
     "NoCapacity",
     "NotAuthorized",
     "Permission",
+    "Record",
     "ReleaseReason",
     "Released",
     "ReleasedElsewhere",
@@ -132,6 +133,7 @@ _HOMES = {
         "Adapter",
         "Browser",
         "Dimensions",
+        "Record",
         "SessionOptions",
     ),
     "browsercloud.stealth": ("Stealth",),

@@ -49,6 +49,7 @@ from browsercloud.options import (
     LATER_OPTIONS,
     Adapter,
     Browser,
+    Record,
     Seconds,
     SessionOptions,
 )
@@ -236,6 +237,7 @@ def _of_the_look(converter: Converter) -> None:
     )
 
 
+WORDS = (SessionStatus, ReleaseReason, Browser, Adapter, Record, SessionProtocol)
 CONTEXT_WORDS = (SameSite, CookiePriority)
 
 
@@ -309,7 +311,7 @@ def _build(*, strict: bool) -> Converter:
     converter.register_structure_hook(int, _whole)
     converter.register_structure_hook(float, _number)
     # One by one: the hook for `str` serves its subclasses too, and so every StrEnum.
-    for kind in (SessionStatus, ReleaseReason, Browser, Adapter, SessionProtocol, *CONTEXT_WORDS):
+    for kind in (*WORDS, *CONTEXT_WORDS):
         grows = (
             kind is not SessionStatus
         )  # a life has these stations; reasons and browsers are added

@@ -19,6 +19,7 @@ from browsercloud.options import (
     Adapter,
     Browser,
     Dimensions,
+    Record,
     SessionOptions,
 )
 from browsercloud.stealth import Stealth
@@ -49,6 +50,7 @@ class SessionArgs(TypedDict, total=False):
     start_url: str | None
     stealth: Stealth | Mapping[str, bool] | bool | None
     session_context: SessionContext | Mapping[str, Any] | None
+    record: Record | Literal["events", "none"]
     name: str | None
     build: str | None
     metadata: Mapping[str, str]

@@ -196,7 +196,7 @@ class Upstream:
 @pytest.fixture
 def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody watches which pages are open: the only sockets to a browser are the gateway's."""
-    monkeypatch.setattr(PageUrls, "open", lambda self, endpoint: None)
+    monkeypatch.setattr(PageUrls, "open", lambda self, endpoint, also=None: None)
 
 
 @pytest.fixture

@@ -39,13 +39,12 @@ async def show(cloud: Cloud, record: BODY, address: str) -> None:
 async def test_the_page_shows_the_session_until_it_ends(
     real_cloud: Cloud, onlooker: Browser, site: Site
 ) -> None:
-    """Record, open pages, a picture that follows; then the reason. Nobody else is asked."""
+    """Record, live picture, what happens and the open pages; then the reason. Nothing is run."""
     record = await real_cloud.create(browser="headless-shell", name=NASTY, metadata={"a": NASTY})
     site.pages["/"] = (
         "<!doctype html><title>x</title><body bgcolor=red>"
-        "<script>document.title = '</li><b>bold'</script>"
+        "<script>document.title = '</li><b>bold'; console.error('<b>nasty</b>')</script>"
     )
-    await show(real_cloud, record, site.url)
     page = await onlooker.contexts[0].new_page()
     asked: list[str] = []
     problems: list[str] = []
@@ -53,16 +52,18 @@ async def test_the_page_shows_the_session_until_it_ends(
     page.on("console", lambda message: problems.append(message.text))
     page.on("pageerror", lambda error: problems.append(str(error)))
     await page.goto(record["debugUrl"])
-    picture = page.locator("[data-picture]")
-    await until_true(page, "document.querySelector('[data-picture]').naturalWidth > 0")
+    await show(real_cloud, record, site.url)
+    picture = page.frame_locator("[data-picture]").locator("canvas:not([width='0'])")
+    await picture.wait_for()
     assert await page.title() == await page.locator("h1").text_content() == NASTY
     assert await page.locator("[data-field=id]").text_content() == record["id"]
     assert await page.locator("[data-field=metadata]").text_content() == f"a: {NASTY}"
     entry = page.locator("[data-pages] a")
     await entry.filter(has_text="</li><b>bold").wait_for()
     assert site.url in (await entry.text_content() or "")
-    first = await picture.get_attribute("src")
-    await until_true(page, f"document.querySelector('img').src !== '{first}'")
+    words = page.locator("[data-timeline] li[data-type='page.console'] .words")
+    await words.filter(has_text="error: <b>nasty</b>").wait_for()
+    await filters(page)
     assert all(url.startswith((real_cloud.url, "blob:", "data:")) for url in asked), asked
     assert problems == []
     await real_cloud.call("DELETE", f"/v1/sessions/{record['id']}")
@@ -73,6 +74,66 @@ async def test_the_page_shows_the_session_until_it_ends(
     assert reply.status == 410
     assert "user_requested" in await page.locator("main").inner_text()
     await page.close()
+
+
+async def filters(page: Page) -> None:
+    """By kind and by text; nothing is lost by it."""
+    rows = page.locator("[data-timeline] li")
+    shown = rows.filter(visible=True)
+    everything = await rows.count()
+    await page.get_by_label("Show").select_option("requests")
+    assert {"page.request"} == {await row.get_attribute("data-type") for row in await shown.all()}
+    await page.get_by_label("Show").select_option("everything")
+    await page.get_by_label("With the text").fill("NASTY")
+    assert 1 == await shown.count() < everything
+    assert f"1 of {everything} events" == await page.locator("[data-count]").inner_text()
+    await page.get_by_label("With the text").fill("")
+    assert everything == await shown.count()
+
+
+async def test_after_the_end_the_page_is_there_for_a_login(
+    real_cloud: Cloud, onlooker: Browser, site: Site
+) -> None:
+    """With the timeline from the store, and why it has ended: the evidence of a crash."""
+    record = await real_cloud.create(browser="headless-shell")
+    site.pages["/"] = "here"
+    page = await onlooker.contexts[0].new_page()
+    await page.goto(f"{real_cloud.url}/")
+    await page.locator("#key").fill(KEY)
+    await page.get_by_role("button", name="Log in").click()
+    await page.goto(f"{real_cloud.url}/sessions/{record['id']}")
+    await show(real_cloud, record, site.url)
+    happened = page.locator("[data-timeline]")
+    await happened.get_by_text(site.url).first.wait_for()
+    running = real_cloud.engine._browsers[record["id"]]
+    running.process.kill()
+    evidence = page.locator("[data-evidence]")
+    await evidence.get_by_text("SIGKILL", exact=True).wait_for()
+    await page.reload()
+    await evidence.get_by_text("SIGKILL", exact=True).wait_for()
+    await happened.get_by_text("session.failed").wait_for()
+    assert await happened.get_by_text(site.url).count() > 0
+    assert await page.locator("[data-status]").inner_text() == "failed"
+    assert not await page.locator("[data-stage]").is_visible()
+    await page.close()
+
+
+async def test_what_is_not_to_be_kept_is_not(real_cloud: Cloud, site: Site) -> None:
+    """`record` `none`: only the session's own life is in its events; and somebody's hand is."""
+    site.pages["/"] = "here"
+    kinds = {}
+    for record in ("events", "none"):
+        session = await real_cloud.create(browser="headless-shell", record=record)
+        await show(real_cloud, session, site.url)
+        path = f"/v1/sessions/{session['id']}"
+        move = {"action": "move_mouse", "coordinates": [5, 5]}
+        status, _ = await real_cloud.call("POST", f"{path}/computer", json=move)
+        assert status == 200
+        await real_cloud.call("DELETE", f"{path}?wait=true")
+        _, events = await real_cloud.call("GET", f"{path}/events?limit=1000")
+        kinds[record] = {event["type"] for event in events}
+    assert {"page.navigated", "page.request", "page.input"} <= kinds["events"]
+    assert not [kind for kind in kinds["none"] if not kind.startswith("session.")]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +232,8 @@ async def test_a_page_that_does_not_open_is_a_page(cloud: Cloud, path: str) -> N
         await is_message(cloud, address, headers, status)
     await cloud.call("DELETE", f"/v1/sessions/{record['id']}")
     assert "user_requested" in await is_message(cloud, base + token, {}, 410)
-    assert "user_requested" in await is_message(cloud, base, key, 410)
+    async with cloud.http.get(base, headers=key) as reply:  # the record stays for its owner
+        assert reply.status == (410 if path else 200)
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "session.html", "..%2Fapp.py", "%2Fetc%2Fpasswd"])
