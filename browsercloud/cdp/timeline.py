@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -17,7 +17,7 @@ from attrs import define
 
 from browsercloud.cdp.capture import clean_url
 from browsercloud.cdp.connection import CdpConnection, CdpError
-from browsercloud.cdp.look import LISTENING
+from browsercloud.cdp.look import LISTENING, Call
 
 MAX_EVENTS = 5_000
 """Events that are told of one browser; half of what a session may have, so that its end fits in."""
@@ -26,7 +26,13 @@ MAX_TEXT = 1_000
 MAX_PENDING = 1_000
 """Requests that have not ended; the oldest is forgotten when there are more."""
 
-ALONE = 30.0
+BEHIND = 0.15
+"""Seconds after a page is there until its console, its frames and its workers are listened to.
+
+Whoever attaches to the page meanwhile is not held up; what the console has said by then is told.
+"""
+
+ALONE = 10.0
 """Seconds after which a dialog that nobody has answered is dismissed.
 
 Chromium dismisses one at once while nobody listens to its pages, and stops the page while somebody
@@ -93,7 +99,8 @@ class Timeline:
     def __init__(self, note: Note, *, console: bool = True, most: int = MAX_EVENTS) -> None:
         self._note = note
         self._console = console
-        self._left = most
+        self._most = self._left = most
+        self._closed = False
         self._cdp: CdpConnection | None = None
         self._pages: dict[str, str] = {}
         """CDP session → target id of the page that it belongs to."""
@@ -128,7 +135,7 @@ class Timeline:
 
     def close(self) -> None:
         """Tell nothing any more. Safe to call twice."""
-        self._left = 0
+        self._left, self._closed = 0, True
         for timer in self._dialogs.values():
             timer.cancel()
         for task in self._saying:
@@ -141,17 +148,26 @@ class Timeline:
         kind = target["type"]
         self._kinds[session] = kind
         self._pages[session] = self._pages.get(parent or "", target["targetId"])
-        calls: list[tuple[str, Mapping[str, Any]]] = [("Network.enable", LISTENING)]
+        if self._left <= 0:
+            return
         if kind == "page":
             self._tell(PageEvent.OPENED, session, url=clean_url(target["url"]))
+        self._go_on(self._listen(session, kind))
+
+    async def _listen(self, session: str, kind: str) -> None:
+        at_once: list[Call] = [("Network.enable", LISTENING)]
+        behind: list[Call] = [("Runtime.enable", {})] if self._console else []
         if kind in ("page", "iframe"):
             below = [{"type": "iframe"}, {"type": "worker"}]
-            calls += [("Page.enable", {}), ("Target.setAutoAttach", _attach(below))]
-        if self._console:
-            calls.append(("Runtime.enable", {}))
-        self._go_on(self._say(session, calls))
+            at_once.append(("Page.enable", {}))
+            behind.append(("Target.setAutoAttach", _attach(below)))
+        await self._say(session, at_once)
+        if kind == "page":
+            await asyncio.sleep(BEHIND)
+        if self._left > 0:
+            await self._say(session, behind)
 
-    async def _say(self, session: str, calls: list[tuple[str, Mapping[str, Any]]]) -> None:
+    async def _say(self, session: str, calls: Sequence[Call]) -> None:
         cdp = self._cdp
         if cdp is None:
             return
@@ -163,6 +179,9 @@ class Timeline:
                 raise answer
 
     def _go_on(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._closed:
+            work.close()
+            return
         task = asyncio.get_running_loop().create_task(work, name="timeline")
         self._saying.add(task)
         task.add_done_callback(self._saying.discard)
@@ -198,7 +217,8 @@ class Timeline:
     def _asked(self, params: Mapping[str, Any], session: str | None) -> None:
         text = params["message"][:MAX_TEXT]
         self._tell(PageEvent.DIALOG, session, kind=params["type"], text=text)
-        if session is not None and not params.get("hasBrowserHandler"):
+        alone = not params.get("hasBrowserHandler")
+        if session is not None and alone and not self._closed:
             loop = asyncio.get_running_loop()
             self._dialogs[session] = loop.call_later(ALONE, self._dismiss, session)
 
@@ -282,7 +302,7 @@ class Timeline:
             page = {"page": self._pages.get(session or "")}
             self._note(kind, page | details)
             return
-        self._note(PageEvent.FULL, {"kept": MAX_EVENTS})
+        self._note(PageEvent.FULL, {"kept": self._most})
         for each in self._kinds:
             quiet = ["Network.disable", "Page.disable", "Runtime.disable"]
             self._go_on(self._say(each, [(method, {}) for method in quiet]))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
+from typing import Any
+
+from attrs import frozen
 
 from browsercloud.client.config import ClientConfig
 from browsercloud.client.retries import CHANGES_NOTHING, repeat
@@ -11,6 +14,20 @@ from browsercloud.models import SessionEvent
 
 HELD = 25.0
 """For how long the server may hold back its answer when there is nothing to tell, in seconds."""
+
+
+@frozen(kw_only=True)
+class Events:
+    """Events of a session: awaited, one page of them; with `async for`, each as it comes."""
+
+    page: Callable[[], Coroutine[Any, Any, tuple[SessionEvent, ...]]]
+    live: Callable[[], AsyncIterator[SessionEvent]]
+
+    def __await__(self) -> Generator[Any, None, tuple[SessionEvent, ...]]:
+        return self.page().__await__()
+
+    def __aiter__(self) -> AsyncIterator[SessionEvent]:
+        return self.live()
 
 
 async def events_page(

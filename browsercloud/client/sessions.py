@@ -6,6 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 import attrs
@@ -13,7 +14,7 @@ import attrs
 from browsercloud._aio import give_up, settle
 from browsercloud._later import later
 from browsercloud.client.config import ClientConfig
-from browsercloud.client.events import HELD, events_page
+from browsercloud.client.events import HELD, Events, events_page
 from browsercloud.client.options import (
     SessionArgs,
     build_options,
@@ -200,14 +201,19 @@ class Sessions:
         path = f"/v1/sessions/{check_session_id(session_id)}/live"
         return read(await self._call(CHANGES_NOTHING, "GET", path), LiveDetails)
 
-    async def events(
-        self, session_id: str, *, after: int = 0, limit: int = 100
-    ) -> tuple[SessionEvent, ...]:
-        """What happened in the session, oldest first: at most *limit* (1 to 1000) events.
+    def events(self, session_id: str, *, after: int = 0, limit: int = 100) -> Events:
+        """What happened in the session, oldest first.
 
-        Pass the last event's number as *after* for what follows it. Works during its life and after
-        its end, until the record is pruned. Raises `SessionNotFound`.
+        Awaited, at most *limit* (1 to 1000) events: pass the last one's number as *after* for what
+        follows it. With `async for` every event after it and each as it comes, as `follow`. Works
+        during its life and after its end, until the record is pruned. Raises `SessionNotFound`.
         """
+        return Events(
+            page=partial(self._events, session_id, after, limit),
+            live=partial(self.follow, session_id, after=after),
+        )
+
+    async def _events(self, session_id: str, after: int, limit: int) -> tuple[SessionEvent, ...]:
         query = {"pointer": str(after), "limit": str(limit)}
         page, _ = await events_page(
             self._transport, self._config, check_session_id(session_id), query

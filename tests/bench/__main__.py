@@ -33,6 +33,8 @@ from tests.bench import (
     memory,
     options,
     report,
+    timeline,
+    viewer,
     warm,
 )
 from tests.bench.ground import Ground, run
@@ -67,6 +69,8 @@ ROWS: dict[str, Row] = {
     "control": control.measure,
     "grid": grid.measure,
     "options": options.measure,
+    "timeline": timeline.measure,
+    "viewer": viewer.measure,
     "gateway": gateway,
 }
 SLOW: dict[str, Row] = {"flags": flags.measure}

@@ -82,7 +82,8 @@ async def test_ten_sessions_outlive_the_server(root: Path, site: Site, port: int
             assert (after.expires_at, after.started_at) == (was.expires_at, was.started_at)
             assert after.websocket_url == was.websocket_url
             events = [event.type for event in await client.sessions.events(one.id)]
-            assert events == ["session.starting", "session.live", "session.restored"]
+            life = [kind for kind in events if kind.startswith("session.")]
+            assert life == ["session.starting", "session.live", "session.restored"]
         await client.close()
         assert [r.release_reason for r in (await listed(port))] == ["user_requested"] * SESSIONS
     assert left(root) == []

@@ -190,7 +190,7 @@ async def test_an_embedded_server_tells_events_too() -> None:
         before = [event.number for event in await client.sessions.events(session.id)]
         await client.sessions.release(session.id)
         async with asyncio.timeout(5):
-            after = await numbers(client.sessions.follow(session.id))
+            after = await numbers(aiter(client.sessions.events(session.id)))
         assert after == list(range(1, len(after) + 1))
         assert before == after[: len(before)]
 

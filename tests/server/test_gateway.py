@@ -325,7 +325,7 @@ async def test_an_unknown_path_never_reaches_the_browser(
 async def test_a_plain_request_is_told_that_this_is_a_socket(echo: Cloud) -> None:
     """GET without an upgrade is 426."""
     record = await echo.create()
-    for path in (f"/v1/sessions/{record['id']}/cdp", "/"):
+    for path in (f"/v1/sessions/{record['id']}/cdp", f"/?sessionId={record['id']}"):
         status, answer = await echo.call("GET", path)
         assert (status, answer["error"]["code"]) == (426, "upgrade_required")
 

@@ -100,6 +100,9 @@ async def by_id(client: BrowserCloud) -> None:
     async with await client.playwright.connect(session) as connection:
         await connection.page.goto("https://example.com")
     events: tuple[SessionEvent, ...] = await client.sessions.events(found.id, after=1, limit=10)
+    async for event in client.sessions.events(found.id):
+        told: SessionEvent = event
+        print(told.number)
     async for event in client.sessions.follow(found.id, after=0):
         kind: str = event.type
         print(event.number, event.at, kind, dict(event.details))

@@ -6,7 +6,8 @@ import re
 import time
 from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import aiohttp
 import pytest
@@ -14,6 +15,7 @@ from playwright.async_api import Browser, Page, async_playwright
 
 from browsercloud.server.routes import dashboard
 from browsercloud.server.trust import LOGIN, LOGIN_FOR
+from tests.conftest import Site
 from tests.server.conftest import KEY, Cloud
 
 NASTY = """</td><script>document.title = "taken"</script>"'&<img src=x onerror=alert(1)>"""
@@ -200,3 +202,44 @@ async def test_a_person_finds_and_releases_a_session(real_cloud: Cloud, person: 
     assert all(url.startswith((real_cloud.url, "blob:", "data:")) for url in asked), asked
     assert problems == []
     await page.close()
+
+
+SHOTS = Path(".shots")
+"""What the pages look like is kept here, to be looked at."""
+
+SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+FITS = "document.documentElement.scrollWidth <= innerWidth"
+
+
+async def test_the_pages_fit_every_screen(real_cloud: Cloud, person: Browser, site: Site) -> None:
+    """On a desktop and a phone, light and dark, nothing has to be scrolled sideways."""
+    site.pages["/"] = "<title>Shop</title><h1>Shop</h1><script>console.error('no')</script>"
+    long = "a-name-without-a-gap-" * 8
+    one = await real_cloud.create(browser="headless-shell", name=long, metadata={"team": long})
+    async with async_playwright() as playwright:
+        driver = await playwright.chromium.connect_over_cdp(one["websocketUrl"])
+        await driver.contexts[0].pages[0].goto(f"{site.url}/{'long' * 40}?x")
+        await driver.contexts[0].pages[0].goto(site.url)
+        await driver.close()
+    context = await person.new_context()
+    page = await context.new_page()
+    SHOTS.mkdir(exist_ok=True)
+    for name, path, there in (
+        ("login", "/", "#key"),
+        ("dashboard", "/", "[data-rows] tr"),
+        ("session", f"/sessions/{one['id']}", "[data-timeline] li.bad"),
+        ("viewer", f"/sessions/{one['id']}/viewer", "canvas:not([width='0'])"),
+    ):
+        await page.goto(real_cloud.url + path)
+        if name == "dashboard":
+            await page.locator("#key").fill(KEY)
+            await page.get_by_role("button", name="Log in").click()
+        await page.locator(there).first.wait_for()
+        for screen, (width, height) in SIZES.items():
+            for scheme in SCHEMES:
+                await page.set_viewport_size({"width": width, "height": height})
+                await page.emulate_media(color_scheme=scheme)
+                assert await page.evaluate(FITS), (name, screen)
+                await page.screenshot(path=SHOTS / f"{name}-{screen}-{scheme}.png")
+    await context.close()
