@@ -254,12 +254,14 @@ def from_storage_state(state: Mapping[str, Any]) -> dict[str, Any]:
     for number, each in enumerate(state["origins"]):
         try:
             unknown = each.keys() - {"origin", *BY_ORIGIN}
-            origin = str(each["origin"])
+            origin = each["origin"]
             items = {item["name"]: item["value"] for item in each.get("localStorage") or ()}
         except (TypeError, KeyError, AttributeError):
             raise FieldError(
                 f"origins[{number}]", "must have an origin, and items with name and value"
             ) from None
+        if not isinstance(origin, str):
+            raise FieldError(f"origins[{number}].origin", "must be a text")
         if unknown:
             raise FieldError(f"origins[{number}].{min(unknown)}", "unknown field")
         if items:  # an origin may be there twice

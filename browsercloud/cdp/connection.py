@@ -22,6 +22,9 @@ CALL_TIMEOUT = 30.0
 GOODBYE_PATIENCE = 1.0
 CLOSE_PATIENCE = 5.0
 
+EVENT = '{"method":"'
+"""How Chromium's events begin."""
+
 log = logging.getLogger(__name__)
 
 EventHandler = Callable[[Mapping[str, Any], str | None], None]
@@ -148,12 +151,22 @@ class CdpConnection:
     async def _read(self) -> None:
         try:
             async for message in self._ws:
-                if message.type is aiohttp.WSMsgType.TEXT:
+                if message.type is aiohttp.WSMsgType.TEXT and self._is_awaited(message.data):
                     self._dispatch(json.loads(message.data))
         except (aiohttp.ClientError, OSError, ValueError) as error:
             log.debug("a CDP connection broke: %r", error)
         finally:
             self._lost()
+
+    def _is_awaited(self, text: str) -> bool:
+        """Whether it is anything but an event that nobody listens to, by how it begins.
+
+        Reading costs more than passing over, and of what a domain tells most is not asked for.
+        """
+        if not text.startswith(EVENT):
+            return True
+        name = text[len(EVENT) : text.find('"', len(EVENT))]
+        return bool(self._handlers.get(name))
 
     def _dispatch(self, message: dict[str, Any]) -> None:
         if "id" in message:

@@ -205,7 +205,7 @@ def _playwrights(databases: JsonSchema) -> JsonSchema:
     origin = {
         "type": "object",
         "properties": {
-            "origin": databases["propertyNames"],
+            "origin": {"type": "string", **databases["propertyNames"]},
             "localStorage": {"type": "array", "items": item},
             "indexedDB": databases["additionalProperties"],
         },

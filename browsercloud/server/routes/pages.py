@@ -73,7 +73,11 @@ DEBUG = Operation(query=(THEME,), answers={200: _PAGE}, errors=("session_ended",
 VIEWER = Operation(
     query=(
         _PAGE_ID,
-        Parameter("pageIndex", "The tab, by its place from 0.", {"type": "integer", "minimum": 0}),
+        Parameter(
+            "pageIndex",
+            "The tab, by its place from 0.",
+            {"type": "integer", "minimum": 0, "maximum": 999_999},
+        ),
         Parameter("interactive", "`false` only shows.", BOOLEAN),
         _CONTROLS,
         THEME,
