@@ -46,7 +46,9 @@ _life = Bounded(_positive, {"exclusiveMinimum": 0, "maximum": MAX_TIMEOUT})
 
 PAGE_ID = Parameter("pageId", "This tab alone, by its CDP target; else the one in front.")
 PAGE_INDEX = Parameter(
-    "pageIndex", "This tab alone, by its place from 0.", {"type": "integer", "minimum": 0}
+    "pageIndex",
+    "This tab alone, by its place from 0.",
+    {"type": "integer", "minimum": 0, "maximum": 999_999},
 )
 INTERACTIVE = Parameter("interactive", "`false` only shows; a token may allow no more.", BOOLEAN)
 SOCKET = Operation(
